@@ -1,0 +1,1 @@
+//! Authentication: SCRAM-SHA-256 in both roles, MD5, secrets.

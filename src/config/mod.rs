@@ -1,0 +1,1 @@
+//! Configuration files, command line URLs and environment: typed and checked.
