@@ -7,4 +7,6 @@
 
 pub mod auth;
 pub mod base;
+pub mod cluster;
 pub mod config;
+pub mod wire;

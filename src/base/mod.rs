@@ -2,5 +2,26 @@
 //!
 //! Nothing here knows PostgreSQL, sockets or threads.
 
+pub mod bytes;
+pub mod chunk;
+pub mod limits;
+pub mod outbox;
+pub mod relay;
 pub mod rng;
 pub mod time;
+pub mod timer;
+
+/// What must hold. Panics in debug builds, tests, fuzzing and simulation; in a release build it ends the
+/// session that broke it: the enclosing function returns `$end`, which the caller turns into a close.
+#[macro_export]
+macro_rules! invariant {
+    ($cond:expr, $end:expr, $($text:tt)+) => {
+        if !$cond {
+            if cfg!(any(debug_assertions, fuzzing)) {
+                panic!($($text)+);
+            }
+            log::error!($($text)+);
+            return $end;
+        }
+    };
+}

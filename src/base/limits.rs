@@ -1,0 +1,61 @@
+//! Every bound that is not a configuration key, in one place, with its unit last in its name.
+
+use std::time::Duration;
+
+/// A chunk for a socket whose traffic is small; most queries and answers fit.
+pub const CHUNK_SMALL_BYTES: usize = 1024;
+/// What a socket reads into at first.
+pub const CHUNK_STANDARD_BYTES: usize = 16 * 1024;
+/// What a socket reads into once a read has filled a standard chunk: a stream.
+pub const CHUNK_LARGE_BYTES: usize = 128 * 1024;
+/// Chunks of each class that a worker keeps for reuse.
+pub const CHUNKS_KEPT_MAX: [usize; 3] = [256, 64, 8];
+
+/// A startup packet, as PostgreSQL's MAX_STARTUP_PACKET_LENGTH.
+pub const STARTUP_PACKET_BYTES_MAX: usize = 10_000;
+/// A password or SASL message, as PostgreSQL's PG_MAX_AUTH_TOKEN_LENGTH (65,535) less what nobody needs.
+pub const AUTH_MESSAGE_BYTES_MAX: usize = 4096;
+/// Client messages that PostgreSQL bounds by PQ_SMALL_MESSAGE_LIMIT: Close, Describe, Execute, Flush, Sync …
+pub const SMALL_MESSAGE_BYTES_MAX: usize = 10_000;
+/// Any message, as PostgreSQL's PQ_LARGE_MESSAGE_LIMIT (MaxAllocSize - 1).
+pub const MESSAGE_BYTES_MAX: usize = 0x3fff_fffe;
+/// A frame that must be held whole (a named Parse, an error that is rewritten): 54000 beyond it.
+pub const HELD_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The text of an unnamed statement that is remembered for a change of server.
+pub const UNNAMED_STATEMENT_BYTES_MAX: usize = 1024 * 1024;
+/// Memory of all frames that clients without a server have sent in part, per worker.
+pub const INCOMPLETE_FRAMES_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Expected answers of one server before its client is no longer read.
+pub const EXCHANGES_MAX: usize = 1024;
+/// Bytes of our own making that wait for one socket before its session stops working for it.
+pub const OWN_BYTES_MAX: usize = 256 * 1024;
+/// Reads of one socket in one turn before the others get theirs.
+pub const READS_PER_TURN_MAX: usize = 8;
+/// How often the oldest waiter of a pool may be overtaken by waiters of the worker that frees a server.
+pub const OVERTAKEN_MAX: u32 = 16;
+/// Transactions in one pipeline after which a client gives its server up at a Sync while others wait.
+pub const PIPELINED_TRANSACTIONS_MAX: u32 = 64;
+
+/// Startup parameters of one client.
+pub const STARTUP_PARAMETERS_MAX: usize = 128;
+/// Sets of client parameters that a cluster remembers as accepted by its server.
+pub const KNOWN_SETTINGS_MAX: usize = 1024;
+/// Parameters that a server reports (ParameterStatus).
+pub const REPORTED_PARAMETERS_MAX: usize = 128;
+/// A reported parameter's name and value.
+pub const REPORTED_PARAMETER_BYTES_MAX: usize = 64 * 1024;
+
+/// Named statements of one client: 53400 (configuration_limit_exceeded) beyond it.
+pub const CLIENT_STATEMENTS_MAX: usize = 100_000;
+
+/// How long a server may take to close after Terminate before we close it ourselves.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a client may take to read the last words before its socket is closed.
+pub const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a cancel connection may take, and with it the quarantine of its server.
+pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Clients accepted in a row before the control thread looks at its mail again.
+pub const ACCEPTS_PER_TURN_MAX: usize = 256;
+/// A wait after accept failed for lack of files.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);

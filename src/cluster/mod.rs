@@ -1,0 +1,8 @@
+//! What all workers share: pools, the databases and users they serve, prepared statements' names, cancel keys.
+//!
+//! Pure values; a lock is held only around them, and no foreign code runs under it.
+
+pub mod pool;
+pub mod settings;
+pub mod statements;
+pub mod world;

@@ -1,0 +1,202 @@
+//! Names of prepared statements on servers: one name for one text, shared by all clients.
+//!
+//! Clients name their statements as they like; on every server the same statement has the same name
+//! `__pgdog_N`, so that whichever server a client meets can have it prepared already.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub const NAME_PREFIX: &str = "__pgdog_";
+
+/// What makes two statements the same: the body of Parse behind the name (text, NUL, parameter types) and the
+/// settings under which PostgreSQL reads the text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    pub body: Box<[u8]>,
+    pub client_encoding: Box<[u8]>,
+    pub standard_conforming_strings: bool,
+}
+
+#[derive(Debug)]
+pub struct Statement {
+    pub id: u64,
+    /// `__pgdog_N`.
+    pub name: Box<str>,
+    pub key: Key,
+}
+
+#[derive(Debug)]
+pub struct Statements {
+    by_key: BTreeMap<Key, Arc<Statement>>,
+    next_id: u64,
+    /// Statements kept while no client holds them.
+    limit: usize,
+    /// The size at which unused statements are looked for.
+    sweep_at: usize,
+}
+
+impl Statements {
+    pub fn new(limit: usize) -> Statements {
+        Statements { by_key: BTreeMap::new(), next_id: 1, limit, sweep_at: limit.max(1) }
+    }
+
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+        self.sweep_at = limit.max(1);
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Statement>> {
+        self.by_key.values()
+    }
+
+    pub fn intern(&mut self, key: Key) -> Arc<Statement> {
+        if let Some(statement) = self.by_key.get(&key) {
+            return statement.clone();
+        }
+        if self.by_key.len() >= self.sweep_at {
+            self.sweep();
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        let name = format!("{NAME_PREFIX}{id}").into_boxed_str();
+        let statement = Arc::new(Statement { id, name, key: key.clone() });
+        self.by_key.insert(key, statement.clone());
+        statement
+    }
+
+    /// Drops what nobody holds. Where most are held, the next sweep waits until a quarter more have come, so
+    /// that the cost per statement stays constant.
+    fn sweep(&mut self) {
+        self.by_key.retain(|_, statement| Arc::strong_count(statement) > 1);
+        self.sweep_at = self.limit.max(self.by_key.len() + self.by_key.len() / 4).max(1);
+    }
+}
+
+/// The statements that one server has, by id, at most `limit`: a clock (second chance) picks which one goes.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    slots: Vec<Slot>,
+    by_id: BTreeMap<u64, u32>,
+    hand: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    id: u64,
+    used: bool,
+}
+
+impl Prepared {
+    /// Whether the server has it; it counts as used.
+    pub fn touch(&mut self, id: u64) -> bool {
+        let Some(&slot) = self.by_id.get(&id) else { return false };
+        self.slots[slot as usize].used = true;
+        true
+    }
+
+    pub fn contains(&self, id: u64) -> bool {
+        self.by_id.contains_key(&id)
+    }
+
+    /// The server has it from now on.
+    pub fn insert(&mut self, id: u64) {
+        if !self.touch(id) {
+            self.by_id.insert(id, self.slots.len() as u32);
+            self.slots.push(Slot { id, used: true });
+        }
+    }
+
+    pub fn remove(&mut self, id: u64) {
+        if let Some(slot) = self.by_id.remove(&id) {
+            self.slots.swap_remove(slot as usize);
+            if let Some(moved) = self.slots.get(slot as usize) {
+                self.by_id.insert(moved.id, slot);
+            }
+        }
+    }
+
+    /// While there are at least `limit`, removes one that has not been used lately and returns it.
+    pub fn evict(&mut self, limit: usize) -> Option<u64> {
+        if self.slots.len() < limit.max(1) {
+            return None;
+        }
+        loop {
+            self.hand = (self.hand + 1) % self.slots.len();
+            let slot = &mut self.slots[self.hand];
+            if !std::mem::take(&mut slot.used) {
+                let id = slot.id;
+                self.remove(id);
+                return Some(id);
+            }
+        }
+    }
+
+    pub fn clear(&mut self) {
+        *self = Prepared::default();
+    }
+
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> Key {
+        let body = text.as_bytes().into();
+        Key { body, client_encoding: (*b"UTF8").into(), standard_conforming_strings: true }
+    }
+
+    #[test]
+    fn one_text_one_name() {
+        let mut statements = Statements::new(10);
+        let a = statements.intern(key("select 1"));
+        let b = statements.intern(key("select 1"));
+        assert_eq!((a.id, &*a.name), (b.id, "__pgdog_1"));
+        assert_ne!(statements.intern(key("select 2")).id, a.id);
+        let other = Key { standard_conforming_strings: false, ..key("select 1") };
+        assert_ne!(statements.intern(other).id, a.id);
+    }
+
+    #[test]
+    fn what_nobody_holds_is_dropped() {
+        let mut statements = Statements::new(10);
+        let held: Vec<_> = (0..5).map(|i| statements.intern(key(&format!("held {i}")))).collect();
+        for i in 0..1000 {
+            statements.intern(key(&format!("{i}")));
+            assert!(statements.len() <= 10);
+        }
+        for statement in &held {
+            assert_eq!(statements.intern(statement.key.clone()).id, statement.id);
+        }
+    }
+
+    #[test]
+    fn servers_forget_what_is_not_used() {
+        let mut prepared = Prepared::default();
+        for id in 0..100 {
+            while prepared.evict(4).is_some() {}
+            prepared.insert(id);
+            assert!(prepared.len() <= 4);
+            if id > 0 {
+                assert!(prepared.touch(0), "0 is used all the time, yet gone after {id}");
+            }
+        }
+        prepared.remove(0);
+        assert!(!prepared.contains(0));
+    }
+}
