@@ -1,8 +1,9 @@
-//! What all workers share: pools, the databases and users they serve, prepared statements' names, cancel keys.
+//! What all workers share: pools, the databases and users they serve, prepared statements' names.
 //!
 //! Pure values; a lock is held only around them, and no foreign code runs under it.
 
 pub mod pool;
 pub mod settings;
+pub mod shared;
 pub mod statements;
 pub mod world;

@@ -1,1 +1,289 @@
+//! What one configuration describes, as it is served: databases and users, their pools, and what their servers
+//! have said so far.
+//!
+//! A [`World`] is immutable; a reload builds the next one, which takes over every pool whose configuration has
+//! not changed. `T` is a server connection; nothing here looks inside.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::base::limits::KNOWN_SETTINGS_MAX;
+use crate::base::time::Time;
+use crate::cluster::pool::PoolState;
+use crate::cluster::settings::Settings;
+use crate::config::{Config, ConnectionRecovery, Database, PoolerMode, PreparedStatements, Role, Secret, User};
+use crate::stats::Tally;
+
+/// One configuration epoch.
+pub struct World<T> {
+    pub epoch: u64,
+    pub config: Arc<Config>,
+    pub clusters: BTreeMap<Name, Arc<Cluster<T>>>,
+    /// All pools, by id.
+    pub pools: Vec<Arc<Pool<T>>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name {
+    pub database: Box<str>,
+    pub user: Box<str>,
+}
+
+/// A database as one user sees it.
+pub struct Cluster<T> {
+    pub name: Name,
+    pub passwords: Vec<Secret>,
+    pub password_hash: Option<Secret>,
+    pub mode: PoolerMode,
+    pub prepared: PreparedStatements,
+    /// By shard; one primary each.
+    pub pools: Vec<Arc<Pool<T>>>,
+    pub timeouts: Timeouts,
+    pub client_recovery: ConnectionRecovery,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    pub checkout: Duration,
+    pub query: Option<Duration>,
+    pub client_idle: Option<Duration>,
+    pub client_idle_in_transaction: Option<Duration>,
+}
+
+/// What servers have told about themselves.
+#[derive(Default)]
+struct Memory {
+    base: Option<Arc<Settings>>,
+    known: BTreeMap<StartupSettings, Arc<Settings>>,
+}
+
+/// What a client asked for in its startup packet, in its order.
+pub type StartupSettings = Vec<(Box<str>, Box<[u8]>)>;
+
+/// What makes two pools the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolConfig {
+    pub name: Name,
+    pub host: Box<str>,
+    pub port: u16,
+    pub shard: usize,
+    pub role: Role,
+    /// The database, user and password on the server.
+    pub server_database: Box<str>,
+    pub server_user: Box<str>,
+    pub server_password: Option<Secret>,
+    /// Set at login, as `options`: name and value.
+    pub server_settings: Vec<(Box<str>, Box<str>)>,
+    pub size: usize,
+    pub min_size: usize,
+    pub mode: PoolerMode,
+    pub idle_timeout: Duration,
+    pub lifetime: Duration,
+    pub lifetime_jitter: Duration,
+    pub connect_timeout: Duration,
+    pub connect_attempts: u64,
+    pub connect_attempt_delay: Duration,
+    pub rollback_timeout: Duration,
+    pub recovery: ConnectionRecovery,
+    pub prepared_limit: usize,
+}
+
+/// The connections to one database on one host, as one user.
+pub struct Pool<T> {
+    pub id: u64,
+    pub config: PoolConfig,
+    shelf: Mutex<Shelf<T>>,
+}
+
+/// What the lock of a pool covers.
+pub struct Shelf<T> {
+    pub state: PoolState<T>,
+    pub tally: Tally,
+    /// Servers older than this are closed when they come back (RECONNECT).
+    pub not_before: Time,
+    /// Why the last server could not be opened.
+    pub last_failure: Option<OpenFailure>,
+}
+
+/// Why a server could not be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpenFailure {
+    /// The host's name has no address.
+    Unresolved(String),
+    Connect(String),
+    Timeout,
+    /// The server's own words: the body of its ErrorResponse.
+    Refused(Box<[u8]>),
+    /// What it said made no sense, or we cannot do what it asks for.
+    Login(String),
+    /// It closed the connection.
+    Closed,
+}
+
+static NEXT_POOL: AtomicU64 = AtomicU64::new(1);
+
+impl<T> Pool<T> {
+    pub fn new(config: PoolConfig, workers: usize) -> Pool<T> {
+        let shelf = Shelf {
+            state: PoolState::new(config.size, workers),
+            tally: Tally::default(),
+            not_before: Time::ZERO,
+            last_failure: None,
+        };
+        Pool { id: NEXT_POOL.fetch_add(1, Ordering::Relaxed), config, shelf: Mutex::new(shelf) }
+    }
+
+    /// The pool's state. A panic elsewhere does not make it unusable: every change of it is complete.
+    pub fn lock(&self) -> MutexGuard<'_, Shelf<T>> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Cluster<T> {
+    /// What a server of this cluster reports at login; none before the first.
+    pub fn base(&self) -> Option<Arc<Settings>> {
+        self.memory().base.clone()
+    }
+
+    pub fn set_base(&self, settings: &Arc<Settings>) {
+        let mut memory = self.memory();
+        if memory.base.as_ref() != Some(settings) {
+            // What was learnt about startup settings rests on the old base.
+            memory.known.clear();
+            memory.base = Some(settings.clone());
+        }
+    }
+
+    /// The settings of a session whose startup settings a server has accepted before.
+    pub fn known(&self, asked: &StartupSettings) -> Option<Arc<Settings>> {
+        self.memory().known.get(asked).cloned()
+    }
+
+    pub fn remember(&self, asked: StartupSettings, settings: &Arc<Settings>) {
+        let mut memory = self.memory();
+        if memory.known.len() >= KNOWN_SETTINGS_MAX {
+            memory.known.clear();
+        }
+        memory.known.insert(asked, settings.clone());
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> World<T> {
+    /// The world that `config` describes; `previous` hands over its pools where nothing has changed for them.
+    pub fn build(config: Arc<Config>, previous: Option<&World<T>>) -> World<T> {
+        let mut world = World {
+            epoch: previous.map_or(1, |world| world.epoch + 1),
+            config: config.clone(),
+            clusters: BTreeMap::new(),
+            pools: Vec::new(),
+        };
+        for user in &config.users {
+            for name in config.databases_of(user) {
+                let name = Name { database: name.into(), user: user.name.as_str().into() };
+                if world.clusters.contains_key(&name) {
+                    continue;
+                }
+                let cluster = Arc::new(world.cluster(name.clone(), user, previous));
+                world.clusters.insert(name, cluster);
+            }
+        }
+        world
+    }
+
+    pub fn cluster_of(&self, database: &str, user: &str) -> Option<&Arc<Cluster<T>>> {
+        self.clusters.get(&Name { database: database.into(), user: user.into() })
+    }
+
+    /// Pools of this world that `next` does not serve any more.
+    pub fn retired<'a>(&'a self, next: &'a World<T>) -> impl Iterator<Item = &'a Arc<Pool<T>>> {
+        self.pools.iter().filter(|pool| !next.pools.iter().any(|other| Arc::ptr_eq(pool, other)))
+    }
+
+    fn cluster(&mut self, name: Name, user: &User, previous: Option<&World<T>>) -> Cluster<T> {
+        let config = self.config.clone();
+        let general = &config.general;
+        let hosts: Vec<_> = config.databases.iter().filter(|host| *host.name == *name.database).collect();
+        let pools: Vec<_> = hosts.iter().map(|host| self.pool(pool_config(&config, &name, user, host), previous)).collect();
+        let mode = pools.first().map_or(general.pooler_mode, |pool| pool.config.mode);
+        let old = previous.and_then(|world| world.clusters.get(&name));
+        let same_pools = old.is_some_and(|old| {
+            old.pools.len() == pools.len() && old.pools.iter().zip(&pools).all(|(a, b)| Arc::ptr_eq(a, b))
+        });
+        // What servers said stays true as long as they are the same servers.
+        let memory = old.filter(|_| same_pools).map(|old| {
+            let memory = old.memory();
+            Memory { base: memory.base.clone(), known: memory.known.clone() }
+        });
+        Cluster {
+            name,
+            passwords: user.password.iter().chain(&user.passwords).cloned().collect(),
+            password_hash: user.password_hash.clone(),
+            mode,
+            prepared: match mode {
+                PoolerMode::Session => PreparedStatements::Disabled,
+                _ => general.prepared_statements,
+            },
+            pools,
+            timeouts: Timeouts {
+                checkout: general.checkout_timeout,
+                query: general.query_timeout,
+                client_idle: general.client_idle_timeout,
+                client_idle_in_transaction: general.client_idle_in_transaction_timeout,
+            },
+            client_recovery: general.client_connection_recovery,
+            memory: Mutex::new(memory.unwrap_or_default()),
+        }
+    }
+
+    fn pool(&mut self, config: PoolConfig, previous: Option<&World<T>>) -> Arc<Pool<T>> {
+        let old = previous.and_then(|world| world.pools.iter().find(|pool| pool.config == config)).cloned();
+        let workers = self.config.general.workers.max(1);
+        let pool = old.unwrap_or_else(|| Arc::new(Pool::new(config, workers)));
+        self.pools.push(pool.clone());
+        pool
+    }
+}
+
+fn pool_config(config: &Config, name: &Name, user: &User, host: &Database) -> PoolConfig {
+    let general = &config.general;
+    let effective = config.effective(user, host);
+    let mut server_settings: Vec<(Box<str>, Box<str>)> = Vec::new();
+    let mut set = |name: &str, value: String| server_settings.push((name.into(), value.into()));
+    effective.statement_timeout.iter().for_each(|limit| set("statement_timeout", limit.as_millis().to_string()));
+    effective.lock_timeout.iter().for_each(|limit| set("lock_timeout", limit.as_millis().to_string()));
+    if let Some(read_only) = effective.read_only {
+        set("default_transaction_read_only", if read_only { "on".into() } else { "off".into() });
+    }
+    let server_user = user.server_user.as_deref().or(host.user.as_deref()).unwrap_or(&user.name);
+    let server_password = user.server_password.as_ref().or(host.password.as_ref()).or(user.password.as_ref());
+    PoolConfig {
+        name: name.clone(),
+        host: host.host.as_str().into(),
+        port: host.port,
+        shard: host.shard,
+        role: host.role,
+        server_database: host.database_name.as_deref().unwrap_or(&host.name).into(),
+        server_user: server_user.into(),
+        server_password: server_password.cloned(),
+        server_settings,
+        size: effective.pool_size.max(1),
+        min_size: effective.min_pool_size.min(effective.pool_size.max(1)),
+        mode: effective.pooler_mode,
+        idle_timeout: effective.idle_timeout,
+        lifetime: effective.server_lifetime,
+        lifetime_jitter: effective.server_lifetime_jitter,
+        connect_timeout: general.connect_timeout,
+        connect_attempts: general.connect_attempts.max(1),
+        connect_attempt_delay: general.connect_attempt_delay,
+        rollback_timeout: general.rollback_timeout,
+        recovery: general.connection_recovery,
+        prepared_limit: general.prepared_statements_limit.max(1),
+    }
+}

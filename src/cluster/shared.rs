@@ -1,0 +1,36 @@
+//! What the whole process shares, whatever its configuration.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::auth::keys::KeyCache;
+use crate::auth::verifier::SaltSecret;
+use crate::base::rng::Rng;
+use crate::cluster::statements::Statements;
+
+/// Derived keys that are kept, for logins to servers.
+const KEYS_MAX: usize = 10_000;
+
+pub struct Shared {
+    statements: Mutex<Statements>,
+    keys: Mutex<KeyCache>,
+    /// Makes the salts of passwords that are configured in clear, and of users who do not exist.
+    pub salts: SaltSecret,
+}
+
+impl Shared {
+    pub fn new(statements_limit: usize, rng: &mut dyn Rng) -> Shared {
+        Shared {
+            statements: Mutex::new(Statements::new(statements_limit)),
+            keys: Mutex::new(KeyCache::new(KEYS_MAX, rng)),
+            salts: SaltSecret::new(rng),
+        }
+    }
+
+    pub fn statements(&self) -> MutexGuard<'_, Statements> {
+        self.statements.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn keys(&self) -> MutexGuard<'_, KeyCache> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,232 @@
+//! Login to a server: from the startup packet to the first ReadyForQuery.
+//!
+//! ```text
+//! Greeting ─► Asked ─► (password | md5 | SCRAM: Scram ─► Deriving ─► Scram) ─► Accepted ─► done
+//! ```
+
+use std::sync::Arc;
+
+use crate::auth::keys::{Credential, DerivedKeys, KeyJob, KeySource};
+use crate::auth::md5::{Md5Hash, Salt};
+use crate::auth::scram::ScramFault;
+use crate::auth::scram::client::{ClientBinding, ClientGreeted, ClientScram};
+use crate::auth::secret::Password;
+use crate::base::bytes::{Bytes, Malformed};
+use crate::base::limits::{AUTH_MESSAGE_BYTES_MAX, REPORTED_PARAMETER_BYTES_MAX, REPORTED_PARAMETERS_MAX};
+use crate::base::outbox::Outbox;
+use crate::base::rng::Rng;
+use crate::base::time::Time;
+use crate::cluster::settings::{Settings, report};
+use crate::cluster::shared::Shared;
+use crate::cluster::world::{OpenFailure, PoolConfig};
+use crate::wire::startup::PROTOCOL_3_0;
+use crate::wire::{BackendKey, TxStatus, encode};
+
+#[derive(Debug)]
+pub struct Login {
+    state: State,
+    pub deadline: Time,
+    /// What the server reports on the way.
+    pub settings: Arc<Settings>,
+    pub key: BackendKey,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The startup packet has not been sent: the connection may not stand yet.
+    Greeting,
+    /// The server has it.
+    Asked,
+    Scram(ClientScram),
+    /// Keys are being derived elsewhere.
+    Deriving(ClientScram),
+    /// AuthenticationOk has come.
+    Accepted,
+}
+
+/// What a message of the server leads to.
+#[derive(Debug)]
+pub enum Step {
+    Going,
+    /// Run this on the helper thread, then call `on_keys`.
+    Derive(KeyJob),
+    /// ReadyForQuery.
+    Done,
+    Failed(OpenFailure),
+}
+
+impl Login {
+    pub fn new(config: &PoolConfig, now: Time) -> Login {
+        Login {
+            state: State::Greeting,
+            deadline: now + config.connect_timeout,
+            settings: Arc::default(),
+            key: BackendKey::default(),
+        }
+    }
+
+    /// The connection stands.
+    pub fn begin(&mut self, config: &PoolConfig, outbox: &mut Outbox) {
+        if !matches!(self.state, State::Greeting) {
+            return;
+        }
+        let fixed = [("user", &*config.server_user), ("database", &*config.server_database)];
+        let settings = config.server_settings.iter().map(|(name, value)| (&**name, &**value));
+        outbox.own(|buf| encode::startup(buf, PROTOCOL_3_0, fixed.into_iter().chain(settings)));
+        self.state = State::Asked;
+    }
+
+    /// The largest message that has any business here.
+    pub const MESSAGE_BYTES_MAX: usize = REPORTED_PARAMETER_BYTES_MAX;
+
+    pub fn on_message(
+        &mut self,
+        tag: u8,
+        body: &[u8],
+        config: &PoolConfig,
+        outbox: &mut Outbox,
+        shared: &Shared,
+        rng: &mut dyn Rng,
+    ) -> Step {
+        let step = match tag {
+            b'R' => self.on_authentication(body, config, outbox, shared, rng),
+            b'S' => self.on_parameter(body).map(|()| Step::Going).map_err(malformed),
+            b'K' => self.on_key(body).map(|()| Step::Going).map_err(malformed),
+            b'E' => return Step::Failed(OpenFailure::Refused(body.into())),
+            b'N' | b'v' => Ok(Step::Going),
+            b'Z' => match (&self.state, body.first().copied().and_then(TxStatus::of)) {
+                (State::Accepted, Some(TxStatus::Idle)) => Ok(Step::Done),
+                _ => Err("ReadyForQuery before the login was complete".to_owned()),
+            },
+            tag => Err(format!("unexpected message {:?} during login", char::from(tag))),
+        };
+        step.unwrap_or_else(|text| Step::Failed(OpenFailure::Login(text)))
+    }
+
+    /// The keys have been derived.
+    pub fn on_keys(&mut self, derived: &DerivedKeys, outbox: &mut Outbox, shared: &Shared) -> Step {
+        shared.keys().insert(derived);
+        match std::mem::replace(&mut self.state, State::Asked) {
+            State::Deriving(ClientScram::NeedsKeys(paused)) => {
+                let (message, next) = paused.resume(&derived.keys);
+                outbox.own(|buf| encode::password(buf, &message));
+                self.state = State::Scram(ClientScram::AwaitsSignature(next));
+                Step::Going
+            }
+            _ => Step::Failed(OpenFailure::Login("keys came when none were asked for".to_owned())),
+        }
+    }
+
+    fn on_authentication(
+        &mut self,
+        body: &[u8],
+        config: &PoolConfig,
+        outbox: &mut Outbox,
+        shared: &Shared,
+        rng: &mut dyn Rng,
+    ) -> Result<Step, String> {
+        if body.len() > AUTH_MESSAGE_BYTES_MAX {
+            return Err("an authentication message is too long".to_owned());
+        }
+        let mut bytes = Bytes::new(body);
+        let code = bytes.u32().map_err(malformed)?;
+        let password = || {
+            config.server_password.as_ref().map(|secret| secret.as_bytes()).ok_or_else(|| {
+                format!("the server asks for a password, and none is configured for user \"{}\"", config.server_user)
+            })
+        };
+        let state = std::mem::replace(&mut self.state, State::Asked);
+        self.state = match (code, state) {
+            (0, State::Asked) => State::Accepted,
+            (0, State::Scram(scram)) => {
+                scram.authentication_ok().map_err(scram_fault)?;
+                State::Accepted
+            }
+            (3, State::Asked) => {
+                let mut text = password()?.to_vec();
+                text.push(0);
+                outbox.own(|buf| encode::password(buf, &text));
+                State::Asked
+            }
+            (5, State::Asked) => {
+                let salt = bytes.take(4).map_err(malformed)?;
+                let hash = md5_hash(password()?, config.server_user.as_bytes());
+                let mut response = hash.response(Salt([salt[0], salt[1], salt[2], salt[3]])).to_vec();
+                response.push(0);
+                outbox.own(|buf| encode::password(buf, &response));
+                State::Asked
+            }
+            (10, State::Asked) => {
+                password()?;
+                let mechanisms = bytes.rest().split(|&byte| byte == 0).filter(|name| !name.is_empty());
+                let (greeting, next) =
+                    ClientGreeted::begin(mechanisms, &ClientBinding::Unavailable, rng).map_err(scram_fault)?;
+                outbox.own(|buf| encode::sasl_initial(buf, greeting.mechanism.name(), &greeting.message));
+                State::Scram(ClientScram::Greeted(next))
+            }
+            (11, State::Scram(ClientScram::Greeted(greeted))) => {
+                let paused = greeted.server_first(bytes.rest()).map_err(scram_fault)?;
+                let credential = Credential::Password(Password::new(password()?));
+                let source = credential.keys_for(paused.challenge(), &mut shared.keys()).map_err(scram_fault)?;
+                match source {
+                    KeySource::Ready(keys) => {
+                        let (message, next) = paused.resume(&keys);
+                        outbox.own(|buf| encode::password(buf, &message));
+                        State::Scram(ClientScram::AwaitsSignature(next))
+                    }
+                    KeySource::Derive(job) => {
+                        self.state = State::Deriving(ClientScram::NeedsKeys(paused));
+                        return Ok(Step::Derive(job));
+                    }
+                }
+            }
+            (12, State::Scram(ClientScram::AwaitsSignature(awaits))) => {
+                let proven = awaits.server_final(bytes.rest()).map_err(scram_fault)?;
+                State::Scram(ClientScram::Proven(proven))
+            }
+            (0 | 3 | 5 | 10 | 11 | 12, _) => {
+                return Err(format!("authentication message {code} came at the wrong time"));
+            }
+            _ => return Err(format!("the server asks for authentication method {code}, which is not supported")),
+        };
+        Ok(Step::Going)
+    }
+
+    fn on_parameter(&mut self, body: &[u8]) -> Result<(), Malformed> {
+        let (name, value) = parameter(body)?;
+        if self.settings.reported.len() < REPORTED_PARAMETERS_MAX {
+            report(&mut self.settings, name, value);
+        }
+        Ok(())
+    }
+
+    fn on_key(&mut self, body: &[u8]) -> Result<(), Malformed> {
+        let mut bytes = Bytes::new(body);
+        let pid = bytes.u32()?;
+        if !(4..=256).contains(&bytes.rest().len()) {
+            return Err(Malformed);
+        }
+        self.key = BackendKey { pid, secret: bytes.rest().into() };
+        Ok(())
+    }
+}
+
+/// Name and value of a ParameterStatus.
+pub fn parameter(body: &[u8]) -> Result<(&str, &[u8]), Malformed> {
+    let mut bytes = Bytes::new(body);
+    let name = std::str::from_utf8(bytes.cstr()?).map_err(|_| Malformed)?;
+    Ok((name, bytes.cstr()?))
+}
+
+/// A configured password may be given in PostgreSQL's stored form.
+fn md5_hash(password: &[u8], user: &[u8]) -> Md5Hash {
+    Md5Hash::parse(password).unwrap_or_else(|| Md5Hash::of(password, user))
+}
+
+fn malformed(_: Malformed) -> String {
+    "a message of the login is malformed".to_owned()
+}
+
+fn scram_fault(fault: ScramFault) -> String {
+    fault.to_string()
+}

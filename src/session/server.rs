@@ -1,0 +1,167 @@
+//! One connection to a PostgreSQL server: a movable value with everything that is known about the other end.
+//!
+//! It is owned by exactly one of: a session (bound), a worker (logging in, being cleaned, closing) or a pool
+//! (parked). `S` is the socket; nothing in this layer touches it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::chunk::Chunks;
+use crate::base::outbox::Outbox;
+use crate::base::relay::Relay;
+use crate::base::rng::Rng;
+use crate::base::time::Time;
+use crate::cluster::pool::WorkerId;
+use crate::cluster::settings::Settings;
+use crate::cluster::statements::Prepared;
+use crate::cluster::world::{Pool, World};
+use crate::session::exchange::Exchanges;
+use crate::session::inbound::Inbound;
+use crate::session::login::Login;
+use crate::stats::Tally;
+use crate::wire::{BackendKey, TxStatus};
+
+pub type ServerPool<S> = Pool<Box<Server<S>>>;
+pub type ServerWorld<S> = World<Box<Server<S>>>;
+
+/// Where a socket is registered for readiness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Home {
+    pub worker: WorkerId,
+    pub token: u64,
+}
+
+/// What is known to be possible with a socket without asking it: readiness is reported once per change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    pub readable: bool,
+    pub writable: bool,
+    /// The peer will send no more, or the socket is in error: reads go on until they say so, even after one that
+    /// brought less than it asked for.
+    pub closing: bool,
+}
+
+impl Readiness {
+    pub const NEW: Readiness = Readiness { readable: false, writable: true, closing: false };
+}
+
+/// Whose unnamed prepared statement a server has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unnamed {
+    /// None, for sure.
+    #[default]
+    Nobodys,
+    Of {
+        session: u64,
+        version: u32,
+    },
+}
+
+#[derive(Debug)]
+pub enum Phase {
+    Login(Box<Login>),
+    Ready,
+    /// In nobody's hands, being brought back into order, until the given time.
+    Cleaning {
+        until: Time,
+    },
+    /// Terminate has been sent: waits for the server to close.
+    Closing {
+        until: Time,
+    },
+}
+
+pub struct Server<S> {
+    pub socket: S,
+    pub home: Home,
+    pub ready: Readiness,
+    /// Tells it apart in the console and in logs.
+    pub number: u64,
+    pub pool: Arc<ServerPool<S>>,
+    pub phase: Phase,
+    pub inbound: Inbound,
+    pub outbox: Outbox,
+    pub exchanges: Exchanges,
+    pub status: TxStatus,
+    pub key: BackendKey,
+    /// What it has now, and what it had after login.
+    pub settings: Arc<Settings>,
+    pub base: Arc<Settings>,
+    pub prepared: Prepared,
+    pub unnamed: Unnamed,
+    /// The session that may have changed what no ParameterStatus shows.
+    pub tainted_by: Option<u64>,
+    /// Cancel requests for it that are under way: until they have ended it must not serve anybody else.
+    pub cancels: u32,
+    pub born: Time,
+    pub expires: Time,
+    pub request_time: Time,
+    /// What it did since it was last counted, and since it was born.
+    pub tally: Tally,
+    pub life: Tally,
+    /// An earliest timer entry of its worker.
+    pub armed: Time,
+}
+
+impl<S> Server<S> {
+    /// A server whose connection is being made, as the pool's slot `opening`.
+    pub fn new(socket: S, home: Home, number: u64, pool: Arc<ServerPool<S>>, now: Time, rng: &mut dyn Rng) -> Self {
+        let config = &pool.config;
+        let jitter = Duration::from_millis(rng.below(config.lifetime_jitter.as_millis() as u64 + 1));
+        let expires = now + config.lifetime.saturating_sub(config.lifetime_jitter / 2) + jitter;
+        let login = Login::new(config, now);
+        Server {
+            socket,
+            home,
+            ready: Readiness { readable: false, writable: false, closing: false },
+            number,
+            phase: Phase::Login(Box::new(login)),
+            inbound: Inbound::default(),
+            outbox: Outbox::default(),
+            exchanges: Exchanges::default(),
+            status: TxStatus::Idle,
+            key: BackendKey::default(),
+            settings: Arc::default(),
+            base: Arc::default(),
+            prepared: Prepared::default(),
+            unnamed: Unnamed::Nobodys,
+            tainted_by: None,
+            cancels: 0,
+            born: now,
+            expires,
+            request_time: now,
+            tally: Tally::default(),
+            life: Tally::default(),
+            armed: Time::NEVER,
+            pool,
+        }
+    }
+
+    /// Nothing is under way in either direction: it could serve another client.
+    pub fn is_settled(&self) -> bool {
+        self.exchanges.is_quiet()
+            && self.status == TxStatus::Idle
+            && !self.inbound.is_inside_frame()
+            && self.outbox.is_empty()
+    }
+
+    /// Moves what it counted into `tally`.
+    pub fn count_into(&mut self, tally: &mut Tally) {
+        *tally += &self.tally;
+        self.life += &self.tally;
+        self.tally = Tally::default();
+    }
+
+    /// Gives memory back while it rests.
+    pub fn rest(&mut self, chunks: &mut Chunks) {
+        free_sent(&mut self.inbound.relay, None);
+        self.inbound.relay.rest(chunks);
+        self.outbox.rest(4096);
+    }
+}
+
+/// Frees a relay up to the first byte that some receiver still needs.
+pub fn free_sent(relay: &mut Relay, needed: Option<u64>) {
+    let parsed = relay.parsed();
+    relay.free_to(needed.unwrap_or(parsed).min(parsed));
+}
