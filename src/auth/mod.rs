@@ -18,6 +18,8 @@ mod digest;
 
 pub mod keys;
 pub mod limits;
+pub mod md5;
+pub mod plain;
 pub mod scram;
 pub mod secret;
 pub mod verifier;
