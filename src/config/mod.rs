@@ -5,16 +5,25 @@
 //! out. Invariants: a key exists in one list only ([`General`] and its siblings), every problem has a place, and no
 //! message contains a secret.
 
+pub mod args;
+mod changes;
 mod choices;
+mod effective;
+mod env;
 mod general;
 mod lists;
 mod problem;
+mod read;
 mod secret;
 mod section;
 mod sections;
+mod url;
 mod value;
 
+pub use changes::Changes;
 pub use choices::*;
+pub use effective::Effective;
+pub use env::Env;
 pub use general::General;
 pub use lists::*;
 pub use problem::{Problem, Severity};
