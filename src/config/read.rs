@@ -164,7 +164,8 @@ impl Lines {
     }
 }
 
-/// Reads one file into `config`, which may hold defaults and other files' values already.
+/// Reads one file into `config`, which may hold defaults and other files' values already. False if parts of the file
+/// could not be told apart.
 pub(crate) fn read_file(
     config: &mut Config,
     kind: FileKind,
@@ -172,7 +173,7 @@ pub(crate) fn read_file(
     text: &str,
     places: &mut Places,
     problems: &mut Vec<Problem>,
-) {
+) -> bool {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (document, errors) = DeTable::parse_recoverable(text);
     let mut reader = Reader { file, lines: Lines::new(text), places, problems: Vec::new() };
@@ -192,6 +193,7 @@ pub(crate) fn read_file(
     found.sort_by_key(|problem| problem.line);
     found.dedup();
     problems.extend(found);
+    errors.is_empty()
 }
 
 struct Reader<'r> {
