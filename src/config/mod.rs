@@ -17,6 +17,7 @@ mod lists;
 pub mod load;
 mod problem;
 mod read;
+pub mod reference;
 mod secret;
 mod section;
 mod sections;
