@@ -285,7 +285,7 @@ impl Check<'_> {
         name: &'u str,
         database: Option<&'u str>,
     ) {
-        if seen.insert((name, database), index).is_some() {
+        if seen.insert((name, database), index).is_some_and(|first| first != index) {
             let of = database.map_or("all databases".to_owned(), |database| format!("database {database:?}"));
             self.error("users", index, "name", format!("user {name:?} of {of} is there twice"));
         }

@@ -271,4 +271,51 @@ mod tests {
             ]
         );
     }
+
+    /// Nesting that a recursive parser would answer with a stack overflow.
+    #[test]
+    fn deep_nesting_is_refused() {
+        const DEPTH: usize = 100_000;
+        for text in [
+            format!("general = {}", "[".repeat(DEPTH)),
+            format!("general = {}", "{ a = ".repeat(DEPTH)),
+            format!("[{}a]", "a.".repeat(DEPTH)),
+            format!("{}a = 1", "a.".repeat(DEPTH)),
+        ] {
+            let sources = Sources { config: Some(Text { file: "f", text: &text }), ..Sources::default() };
+            assert!(!build(&sources).is_usable(), "{}", &text[..20]);
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, cases: 300, ..Default::default() })]
+
+        /// The reference with a piece replaced by anything: no panic, and every problem has a place.
+        #[test]
+        fn any_text_is_answered(at in 0_usize..40_000, gone in 0_usize..300, new in "[\\x00-\\x7fä\\[\\]=\"'\n]{0,20}") {
+            let reference = crate::config::reference::pgdog_toml().replace("# ", "");
+            let start = at.min(reference.len());
+            let end = (at + gone).min(reference.len());
+            let text = format!("{}{new}{}", &reference[..start], &reference[end..]);
+            for (config, users) in [(text.as_str(), USERS), (CONFIG, text.as_str())] {
+                let sources = Sources {
+                    config: Some(Text { file: "c", text: config }),
+                    users: Some(Text { file: "u", text: users }),
+                    ..Sources::default()
+                };
+                for problem in build(&sources).problems {
+                    assert!(!problem.file.is_empty() && problem.line != Some(0));
+                }
+            }
+        }
+
+        /// Any URL is answered, and none is repeated.
+        #[test]
+        fn any_url_is_answered(rest in "[a-z0-9%:@/?=&\\[\\]#ä]{0,40}") {
+            let database_urls = [Secret::new(format!("postgres://u:hunter2{rest}"))];
+            for problem in build(&Sources { database_urls: &database_urls, ..Sources::default() }).problems {
+                assert!(!problem.text.contains("hunter2"), "{problem}");
+            }
+        }
+    }
 }

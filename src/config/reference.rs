@@ -100,6 +100,9 @@ impl Page {
         for sentence in key.doc {
             self.comment(sentence);
         }
+        if !key.choices.is_empty() {
+            self.comment(&format!("One of {}.", key.choices.join(", ")));
+        }
         for alias in key.alias {
             self.comment(&format!("Also named {alias}."));
         }

@@ -201,7 +201,7 @@ fn mappings() {
 #[test]
 fn users() {
     let hash = "password_hash = 'SCRAM-SHA-256$4096:c2FsdA==$c3RvcmVk:c2VydmVy'";
-    let cases: [(&str, &str, &[&str]); 17] = [
+    let cases: [(&str, &str, &[&str]); 18] = [
         ("", "[[users]]\ndatabase = 'd'", &["u:1: error: a user needs a name"]),
         (
             "",
@@ -220,10 +220,12 @@ fn users() {
             "[[users]]\nname = 'u'\ndatabase = 'd'\npassword = ''",
             &["u:4: error: user \"u\" has an empty password"],
         ),
+        ("", "[[users]]\nname = 'u'\ndatabase = 'd'\npassword = 'p'\ndatabases = ['d']", &[]),
         (
             "",
-            "[[users]]\nname = 'u'\ndatabase = 'd'\npassword = 'p'\ndatabases = ['d']",
-            &["u:2: error: user \"u\" of database \"d\" is there twice"],
+            "[[users]]\nname = 'u'\ndatabase = 'd'\npassword = 'p'\n\
+             [[users]]\nname = 'u'\npassword = 'q'\ndatabases = ['d']",
+            &["u:6: error: user \"u\" of database \"d\" is there twice"],
         ),
         (
             "",
