@@ -13,6 +13,8 @@ pub(crate) struct Key {
     pub(crate) name: &'static str,
     pub(crate) alias: &'static [&'static str],
     pub(crate) doc: &'static [&'static str],
+    /// All values, where they can be listed.
+    pub(crate) choices: &'static [&'static str],
 }
 
 /// A table of a file.
@@ -88,6 +90,7 @@ macro_rules! section {
                     name: stringify!($key),
                     alias: &[$($alias)?],
                     doc: &[$($doc),+],
+                    choices: <$kind as $crate::config::value::Setting>::CHOICES,
                 },)+)+];
                 KEYS
             }
@@ -195,10 +198,12 @@ macro_rules! choice {
         }
 
         impl $crate::config::value::Setting for $name {
+            const CHOICES: &'static [&'static str] = &[$($text),+];
+
             fn read(raw: $crate::config::value::Raw<'_>) -> $crate::config::value::Read<$name> {
                 match raw.string()? {
                     $($text => Ok($name::$variant),)+
-                    other => Err(vec![$crate::config::section::unknown_value(raw, other, &[$($text),+])]),
+                    other => Err(vec![$crate::config::section::unknown_value(raw, other, Self::CHOICES)]),
                 }
             }
 

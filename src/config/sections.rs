@@ -21,7 +21,7 @@ section! {
             name: String = "admin".to_owned();
             /// The one user who may connect to it.
             user: String = "admin".to_owned();
-            /// The password; made up at each start unless set here, in users.toml or by PGDOG_ADMIN_PASSWORD.
+            /// The password; made up at each start unless one of the files or PGDOG_ADMIN_PASSWORD sets it.
             password: Option<Secret> = None;
         }
     }

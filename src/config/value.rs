@@ -62,6 +62,9 @@ impl Shown {
 
 /// A type that a key can have.
 pub(crate) trait Setting: Sized {
+    /// All values, where they can be listed.
+    const CHOICES: &'static [&'static str] = &[];
+
     fn read(raw: Raw<'_>) -> Read<Self>;
     fn shown(&self) -> Shown;
 }
@@ -256,6 +259,8 @@ impl Setting for Duration {
 }
 
 impl<T: Setting> Setting for Option<T> {
+    const CHOICES: &'static [&'static str] = T::CHOICES;
+
     fn read(raw: Raw<'_>) -> Read<Option<T>> {
         T::read(raw).map(Some)
     }
