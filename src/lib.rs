@@ -5,8 +5,16 @@
 //! time come in, bytes and actions go out. `io`, `worker` and `control` carry that out and decide nothing.
 #![deny(unsafe_code)]
 
-pub mod auth;
 pub mod base;
-pub mod cluster;
-pub mod config;
+
+pub mod stats;
 pub mod wire;
+
+pub mod auth;
+pub mod config;
+
+pub mod cluster;
+
+pub mod admin;
+
+pub mod session;

@@ -87,6 +87,8 @@ enum Mode {
 pub struct PoolState<T> {
     size: usize,
     mode: Mode,
+    /// The last attempt to open a server failed: no further ones for now.
+    failing: bool,
     idle: Vec<Parked<T>>,
     opening: usize,
     busy: usize,
@@ -109,6 +111,7 @@ impl<T> PoolState<T> {
         PoolState {
             size,
             mode: Mode::Open,
+            failing: false,
             idle: Vec::new(),
             opening: 0,
             busy: 0,
@@ -203,13 +206,8 @@ impl<T> PoolState<T> {
     pub fn opened(&mut self, server: T, worker: WorkerId, now: Time) -> Checkin<T> {
         self.opening -= 1;
         self.busy += 1;
+        self.failing = false;
         self.checkin(server, worker, now)
-    }
-
-    /// A server that was opening is being closed instead; `closed` follows.
-    pub fn open_aborted(&mut self) {
-        self.opening -= 1;
-        self.closing += 1;
     }
 
     /// A server that was busy is being closed; `closed` follows.
@@ -224,13 +222,34 @@ impl<T> PoolState<T> {
         self.open_if_needed()
     }
 
-    /// Takes everybody out of the queue, if no server exists that could serve them one day: they are to be told
-    /// why none could be opened.
-    pub fn give_up(&mut self) -> Vec<Ticket> {
-        if self.idle.len() + self.busy + self.opening > 0 {
-            return Vec::new();
+    /// A server could not be opened, and nothing of it is left. No other is opened before `retry` says so. If no server
+    /// exists that could serve those who wait, they are returned: they are to be told why.
+    pub fn open_failed(&mut self) -> Vec<Ticket> {
+        self.opening -= 1;
+        self.after_failure()
+    }
+
+    /// The same, but the connection is still being closed; `closed` follows.
+    pub fn open_aborted(&mut self) -> Vec<Ticket> {
+        self.opening -= 1;
+        self.closing += 1;
+        self.after_failure()
+    }
+
+    /// Time has passed since a server could not be opened: how many are to be opened now for those who wait. Slots are
+    /// taken for them.
+    pub fn retry(&mut self) -> usize {
+        self.failing = false;
+        let mut open = 0;
+        while self.open_if_needed() {
+            open += 1;
         }
-        self.dismiss()
+        open
+    }
+
+    fn after_failure(&mut self) -> Vec<Ticket> {
+        self.failing = true;
+        if self.idle.len() + self.busy + self.opening > 0 { Vec::new() } else { self.dismiss() }
     }
 
     /// Takes everybody out of the queue.

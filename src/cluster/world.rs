@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::auth::verifier::Candidates;
 use crate::base::limits::KNOWN_SETTINGS_MAX;
 use crate::base::time::Time;
 use crate::cluster::pool::PoolState;
@@ -21,6 +22,10 @@ pub struct World<T> {
     pub epoch: u64,
     pub config: Arc<Config>,
     pub clusters: BTreeMap<Name, Arc<Cluster<T>>>,
+    /// By user, whatever the database.
+    users: BTreeMap<Box<str>, Passwords>,
+    /// The console's.
+    pub admin: Passwords,
     /// All pools, by id.
     pub pools: Vec<Arc<Pool<T>>>,
 }
@@ -34,8 +39,7 @@ pub struct Name {
 /// A database as one user sees it.
 pub struct Cluster<T> {
     pub name: Name,
-    pub passwords: Vec<Secret>,
-    pub password_hash: Option<Secret>,
+    pub passwords: Passwords,
     pub mode: PoolerMode,
     pub prepared: PreparedStatements,
     /// By shard; one primary each.
@@ -51,6 +55,34 @@ pub struct Timeouts {
     pub query: Option<Duration>,
     pub client_idle: Option<Duration>,
     pub client_idle_in_transaction: Option<Duration>,
+}
+
+/// What a user may prove itself with.
+#[derive(Clone, Debug, Default)]
+pub struct Passwords {
+    pub plain: Vec<Secret>,
+    /// A SCRAM verifier, as pg_authid holds it.
+    pub hash: Option<Secret>,
+    /// Made of `plain` at the user's first login: that takes PBKDF2.
+    pub candidates: Arc<OnceLock<Arc<Candidates>>>,
+}
+
+impl Passwords {
+    fn of(user: &User) -> Passwords {
+        Passwords {
+            plain: user.password.iter().chain(&user.passwords).cloned().collect(),
+            hash: user.password_hash.clone(),
+            candidates: Arc::default(),
+        }
+    }
+
+    /// What was made of the same passwords need not be made again.
+    fn or(self, old: Option<&Passwords>) -> Passwords {
+        match old {
+            Some(old) if old.plain == self.plain && old.hash == self.hash => old.clone(),
+            _ => self,
+        }
+    }
 }
 
 /// What servers have told about themselves.
@@ -178,20 +210,28 @@ impl<T> Cluster<T> {
 impl<T> World<T> {
     /// The world that `config` describes; `previous` hands over its pools where nothing has changed for them.
     pub fn build(config: Arc<Config>, previous: Option<&World<T>>) -> World<T> {
+        let admin = Passwords { plain: config.admin.password.iter().cloned().collect(), ..Passwords::default() };
         let mut world = World {
             epoch: previous.map_or(1, |world| world.epoch + 1),
             config: config.clone(),
             clusters: BTreeMap::new(),
+            users: BTreeMap::new(),
+            admin: admin.or(previous.map(|world| &world.admin)),
             pools: Vec::new(),
         };
         for user in &config.users {
-            for name in config.databases_of(user) {
-                let name = Name { database: name.into(), user: user.name.as_str().into() };
-                if world.clusters.contains_key(&name) {
-                    continue;
+            let old = previous.and_then(|world| world.users.get(&*user.name));
+            let passwords = Passwords::of(user).or(old);
+            world.users.entry(user.name.as_str().into()).or_insert(passwords);
+            // A table that names the database comes before one for all databases: `Config::user` knows.
+            for database in config.databases.iter().filter(|at| user.all_databases || user.names(&at.name)) {
+                let name = Name { database: database.name.as_str().into(), user: user.name.as_str().into() };
+                if !world.clusters.contains_key(&name)
+                    && let Some(user) = config.user(&user.name, &database.name)
+                {
+                    let cluster = Arc::new(world.cluster(name.clone(), user, previous));
+                    world.clusters.insert(name, cluster);
                 }
-                let cluster = Arc::new(world.cluster(name.clone(), user, previous));
-                world.clusters.insert(name, cluster);
             }
         }
         world
@@ -199,6 +239,11 @@ impl<T> World<T> {
 
     pub fn cluster_of(&self, database: &str, user: &str) -> Option<&Arc<Cluster<T>>> {
         self.clusters.get(&Name { database: database.into(), user: user.into() })
+    }
+
+    /// The passwords of a user who is configured for some database.
+    pub fn passwords_of(&self, user: &str) -> Option<&Passwords> {
+        self.users.get(user)
     }
 
     /// Pools of this world that `next` does not serve any more.
@@ -223,8 +268,7 @@ impl<T> World<T> {
         });
         Cluster {
             name,
-            passwords: user.password.iter().chain(&user.passwords).cloned().collect(),
-            password_hash: user.password_hash.clone(),
+            passwords: Passwords::of(user).or(old.map(|old| &old.passwords)),
             mode,
             prepared: match mode {
                 PoolerMode::Session => PreparedStatements::Disabled,
@@ -261,17 +305,15 @@ fn pool_config(config: &Config, name: &Name, user: &User, host: &Database) -> Po
     if let Some(read_only) = effective.read_only {
         set("default_transaction_read_only", if read_only { "on".into() } else { "off".into() });
     }
-    let server_user = user.server_user.as_deref().or(host.user.as_deref()).unwrap_or(&user.name);
-    let server_password = user.server_password.as_ref().or(host.password.as_ref()).or(user.password.as_ref());
     PoolConfig {
         name: name.clone(),
         host: host.host.as_str().into(),
         port: host.port,
         shard: host.shard,
         role: host.role,
-        server_database: host.database_name.as_deref().unwrap_or(&host.name).into(),
-        server_user: server_user.into(),
-        server_password: server_password.cloned(),
+        server_database: effective.server_database.as_str().into(),
+        server_user: effective.server_user.as_str().into(),
+        server_password: effective.server_password,
         server_settings,
         size: effective.pool_size.max(1),
         min_size: effective.min_pool_size.min(effective.pool_size.max(1)),

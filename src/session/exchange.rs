@@ -35,38 +35,57 @@ pub enum What {
     CopyEnd,
 }
 
-/// What a message means for somebody's prepared statements, to be done when its answer comes, or undone if the
-/// server ignored it.
-#[derive(Clone, Debug)]
+/// What a message means for prepared statements and settings: done when its answer comes, undone if the server
+/// ignored it.
+#[derive(Clone, Debug, Default)]
 pub enum Note {
+    #[default]
+    Nothing,
     /// With its ParseComplete the server has the statement.
     Prepares(Arc<Statement>),
-    /// A client's name stands for a statement from here on.
-    Defines { name: Box<[u8]>, statement: Arc<Statement>, prepares: bool },
+    /// A client's name stands for a statement from here on. With `prepares`, the server has it afterwards.
+    Defines(Box<Defines>),
     /// A client's name no longer stands for the statement.
-    Forgets { name: Box<[u8]>, statement: Arc<Statement> },
-    /// With its ParseComplete the server's unnamed statement is this version of the client's.
+    Forgets(Box<Forgets>),
+    /// The server's unnamed statement becomes this version of the session's.
     Unnamed(u32),
-    /// Brings the server to its session's settings.
+    /// The session's unnamed statement is closed.
+    ForgetsUnnamed,
+    /// The server loses a statement to make room.
+    Evicts(u64),
+    /// The last query that brings the server to its session's settings.
     Settings,
-    /// The server forgets everything: DISCARD ALL.
+    /// DISCARD ALL.
     Discard,
+}
+
+#[derive(Clone, Debug)]
+pub struct Defines {
+    pub name: Box<[u8]>,
+    pub statement: Arc<Statement>,
+    pub prepares: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Forgets {
+    pub name: Box<[u8]>,
+    pub statement: Arc<Statement>,
 }
 
 #[derive(Debug)]
 pub struct Exchange {
     pub what: What,
     pub order: Order,
-    pub note: Option<Box<Note>>,
+    pub note: Note,
 }
 
 impl Exchange {
     pub fn new(what: What, order: Order) -> Exchange {
-        Exchange { what, order, note: None }
+        Exchange { what, order, note: Note::Nothing }
     }
 
     pub fn noting(what: What, order: Order, note: Note) -> Exchange {
-        Exchange { what, order, note: Some(Box::new(note)) }
+        Exchange { what, order, note }
     }
 }
 
@@ -135,6 +154,10 @@ impl Exchanges {
 
     pub fn len(&self) -> usize {
         self.queue.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Exchange> {
+        self.queue.iter()
     }
 
     /// A Sync must follow before the server can be given to somebody else.

@@ -3,6 +3,7 @@
 //! It is owned by exactly one of: a session (bound), a worker (logging in, being cleaned, closing) or a pool
 //! (parked). `S` is the socket; nothing in this layer touches it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,6 +79,10 @@ pub struct Server<S> {
     /// Tells it apart in the console and in logs.
     pub number: u64,
     pub pool: Arc<ServerPool<S>>,
+    /// Where it is: cancel requests go there too.
+    pub address: SocketAddr,
+    /// Which attempt at opening it this was.
+    pub attempt: u64,
     pub phase: Phase,
     pub inbound: Inbound,
     pub outbox: Outbox,
@@ -105,14 +110,24 @@ pub struct Server<S> {
 
 impl<S> Server<S> {
     /// A server whose connection is being made, as the pool's slot `opening`.
-    pub fn new(socket: S, home: Home, number: u64, pool: Arc<ServerPool<S>>, now: Time, rng: &mut dyn Rng) -> Self {
+    pub fn new(
+        socket: S,
+        number: u64,
+        pool: Arc<ServerPool<S>>,
+        address: SocketAddr,
+        attempt: u64,
+        now: Time,
+        rng: &mut dyn Rng,
+    ) -> Self {
         let config = &pool.config;
         let jitter = Duration::from_millis(rng.below(config.lifetime_jitter.as_millis() as u64 + 1));
         let expires = now + config.lifetime.saturating_sub(config.lifetime_jitter / 2) + jitter;
         let login = Login::new(config, now);
         Server {
             socket,
-            home,
+            home: Home { worker: 0, token: 0 },
+            address,
+            attempt,
             ready: Readiness { readable: false, writable: false, closing: false },
             number,
             phase: Phase::Login(Box::new(login)),

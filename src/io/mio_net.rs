@@ -1,0 +1,168 @@
+//! The network as it is: mio's sockets and poll.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use socket2::{SockRef, TcpKeepalive};
+
+use crate::base::time::Time;
+use crate::config::Tcp;
+use crate::io::net::{Event, Net, Registrar, Socket, Wake};
+
+/// The token of the waker. No table entry has this index.
+const WAKER: Token = Token(usize::MAX);
+
+pub struct MioNet {
+    poll: Poll,
+    events: Events,
+    clock: Clock,
+}
+
+/// Monotonic time since the process began.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Instant);
+
+impl Clock {
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Clock {
+        Clock(Instant::now())
+    }
+
+    /// Never zero: that is before everything.
+    pub fn now(&self) -> Time {
+        Time::from_micros(self.0.elapsed().as_micros() as u64 + 1)
+    }
+}
+
+pub struct MioRegistrar(Registry);
+
+impl Registrar<TcpStream> for MioRegistrar {
+    fn deregister(&self, socket: &mut TcpStream) -> io::Result<()> {
+        self.0.deregister(socket)
+    }
+}
+
+pub struct MioWaker(Waker);
+
+impl Wake for MioWaker {
+    fn wake(&self) {
+        if let Err(error) = self.0.wake() {
+            log::error!("cannot wake a worker: {error}");
+        }
+    }
+}
+
+impl MioNet {
+    pub fn new(clock: Clock) -> io::Result<MioNet> {
+        Ok(MioNet { poll: Poll::new()?, events: Events::with_capacity(256), clock })
+    }
+
+    pub fn registrar(&self) -> io::Result<MioRegistrar> {
+        Ok(MioRegistrar(self.poll.registry().try_clone()?))
+    }
+
+    pub fn waker(&self) -> io::Result<MioWaker> {
+        Ok(MioWaker(Waker::new(self.poll.registry(), WAKER)?))
+    }
+
+    /// Waits for readiness until `until`, and adds what there is to `out`.
+    pub fn poll(&mut self, until: Time, out: &mut Vec<Event>) -> io::Result<()> {
+        let timeout = match until {
+            Time::NEVER => None,
+            // The poll counts milliseconds and rounds up; waking early would only mean to wait again.
+            until => Some(until.since(self.clock.now()).min(Duration::from_secs(3600))),
+        };
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        out.extend(self.events.iter().filter(|event| event.token() != WAKER).map(|event| Event {
+            token: event.token().0 as u64,
+            readable: event.is_readable(),
+            writable: event.is_writable(),
+            closing: event.is_read_closed() || event.is_write_closed() || event.is_error(),
+        }));
+        Ok(())
+    }
+}
+
+impl Net for MioNet {
+    type Socket = TcpStream;
+
+    fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    fn register(&mut self, socket: &mut TcpStream, token: u64) -> io::Result<()> {
+        self.poll.registry().register(socket, Token(token as usize), Interest::READABLE | Interest::WRITABLE)
+    }
+
+    fn connect(&mut self, address: SocketAddr, tcp: &Tcp) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect(address)?;
+        tune(&stream, tcp);
+        Ok(stream)
+    }
+
+    fn tune(&mut self, socket: &mut TcpStream, tcp: &Tcp) {
+        tune(socket, tcp);
+    }
+}
+
+impl Socket for TcpStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        Read::read(self, buf)
+    }
+
+    fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match pieces {
+            [one] => Write::write(self, one),
+            pieces => self.write_vectored(pieces),
+        }
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+
+    fn connected(&mut self) -> io::Result<()> {
+        if let Some(error) = self.take_error()? {
+            return Err(error);
+        }
+        match self.peer_addr() {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Err(io::ErrorKind::WouldBlock.into()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What cannot be set is no reason to refuse a connection.
+fn tune(stream: &TcpStream, tcp: &Tcp) {
+    let socket = SockRef::from(stream);
+    let mut keepalive = TcpKeepalive::new();
+    if let Some(time) = tcp.time {
+        keepalive = keepalive.with_time(time);
+    }
+    if let Some(interval) = tcp.interval {
+        keepalive = keepalive.with_interval(interval);
+    }
+    if let Some(retries) = tcp.retries {
+        keepalive = keepalive.with_retries(retries);
+    }
+    let mut results = vec![stream.set_nodelay(true)];
+    if tcp.keepalive {
+        results.push(socket.set_tcp_keepalive(&keepalive));
+    }
+    if tcp.user_timeout.is_some() {
+        results.push(socket.set_tcp_user_timeout(tcp.user_timeout));
+    }
+    if let Some(algorithm) = &tcp.congestion_control {
+        results.push(socket.set_tcp_congestion(algorithm.as_bytes()));
+    }
+    for error in results.into_iter().filter_map(Result::err) {
+        log::debug!("cannot set an option of a socket: {error}");
+    }
+}

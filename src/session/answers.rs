@@ -1,0 +1,407 @@
+//! What a server answers: its frames on their way to the client.
+//!
+//! Rows go on as they are, as many at a time as have arrived. Only what ends an answer or changes a state is looked at.
+
+use crate::base::limits::HELD_FRAME_BYTES_MAX;
+use crate::cluster::settings::report;
+use crate::cluster::statements::NAME_PREFIX;
+use crate::config::{ConnectionRecovery, PoolerMode};
+use crate::session::cx::{Action, Cx, Discard};
+use crate::session::errors::ClientError;
+use crate::session::exchange::{Exchange, Note, Order, OutOfSync, Outcome, What};
+use crate::session::inbound::{Next, Passing};
+use crate::session::login::parameter;
+use crate::session::requests::{HOME, Leaving};
+use crate::session::server::{Server, Unnamed};
+use crate::session::{Session, State, is_over, source};
+use crate::wire::frame::{Header, run_of};
+use crate::wire::{TxStatus, encode, error};
+
+impl<S> Session<S> {
+    pub(super) fn on_server_bytes(&mut self, at: usize, cx: &mut Cx<'_, S>) {
+        while matches!(self.state, State::Running(_) | State::Login(_)) {
+            let Some(link) = self.links.get_mut(at) else { return };
+            let server = &mut link.server;
+            if server.exchanges.forwards_rows() && server.inbound.passing == Passing::Nothing {
+                let (bytes, _) = run_of(server.inbound.relay.unparsed(), |tag| matches!(tag, b'D' | b'd'));
+                if bytes > 0 {
+                    let (start, end) = server.inbound.relay.advance(bytes);
+                    self.client.outbox.relay(source(at), start, end);
+                }
+            }
+            match server.inbound.next() {
+                Ok(Next::Wait) => break,
+                Ok(Next::Stretch { start, end }) => self.client.outbox.relay(source(at), start, end),
+                Ok(Next::Frame(header)) => match self.on_answer_frame(at, header, cx) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(fault) => return self.on_out_of_sync(at, fault, cx),
+                },
+                Err(bad) => {
+                    let fault = OutOfSync { tag: bad.tag, expected: None };
+                    return self.on_out_of_sync(at, fault, cx);
+                }
+            }
+        }
+        // Answers make room for more questions.
+        if matches!(self.state, State::Running(_)) {
+            self.pump_requests(cx);
+        }
+    }
+
+    /// One frame, at least its header. False: more of it must arrive first.
+    fn on_answer_frame(&mut self, at: usize, header: Header, cx: &mut Cx<'_, S>) -> Result<bool, OutOfSync> {
+        let server = &mut self.links[at].server;
+        match header.tag {
+            b'D' | b'd' => {
+                let order = server.exchanges.row(header.tag)?;
+                self.pass(at, header, order);
+                return Ok(true);
+            }
+            // These mean something as a whole.
+            b'C' | b'Z' | b'E' | b'S' => {
+                if header.frame() > HELD_FRAME_BYTES_MAX {
+                    return Err(OutOfSync { tag: header.tag, expected: None });
+                }
+                if !server.inbound.hold(header, cx.chunks) {
+                    return Ok(false);
+                }
+            }
+            b'N' | b'A' => {
+                let order = server.exchanges.front_order().unwrap_or(Order::Forward);
+                let order = if header.tag == b'A' { Order::Forward } else { order };
+                self.pass(at, header, order);
+                return Ok(true);
+            }
+            _ => {}
+        }
+        match header.tag {
+            b'S' => self.on_parameter_status(at, header)?,
+            b'E' => self.on_error(at, header, cx)?,
+            b'Z' => self.on_ready(at, header, cx)?,
+            tag => {
+                if tag == b'C' {
+                    let tag = server.inbound.body(header);
+                    let (tally, taints) = read_tag(tag);
+                    tally.count(server);
+                    if taints {
+                        server.tainted_by = Some(self.id);
+                    }
+                }
+                let outcome = server.exchanges.on_reply(tag, None)?;
+                self.on_gate_answer(tag);
+                match outcome {
+                    Outcome::Going(order) => self.pass(at, header, order),
+                    Outcome::Done(exchange) => {
+                        self.pass(at, header, exchange.order);
+                        self.on_done(at, exchange);
+                    }
+                    _ => return Err(OutOfSync { tag, expected: None }),
+                }
+                if matches!(self.links[at].server.exchanges.front_order(), Some(Order::Fake)) {
+                    self.emit_fakes();
+                }
+            }
+        }
+        self.after_answer(at, cx);
+        Ok(true)
+    }
+
+    /// Lets a frame pass as its order says.
+    fn pass(&mut self, at: usize, header: Header, order: Order) {
+        let inbound = &mut self.links[at].server.inbound;
+        match order {
+            Order::Forward => {
+                let (start, end) = inbound.send(header);
+                self.client.outbox.relay(source(at), start, end);
+            }
+            Order::Swallow | Order::Fake => inbound.skip(header),
+        }
+    }
+
+    fn on_done(&mut self, at: usize, exchange: Exchange) {
+        let link = &mut self.links[at];
+        match exchange.note {
+            Note::Prepares(statement) => {
+                link.parsed(statement.id);
+                link.server.prepared.insert(statement.id);
+            }
+            Note::Defines(define) if define.prepares => {
+                link.parsed(define.statement.id);
+                link.server.prepared.insert(define.statement.id);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_parameter_status(&mut self, at: usize, header: Header) -> Result<(), OutOfSync> {
+        let server = &mut self.links[at].server;
+        let malformed = OutOfSync { tag: b'S', expected: None };
+        let (name, value) = parameter(server.inbound.body(header)).map_err(|_| malformed)?;
+        let ours = server.exchanges.front_order() == Some(Order::Swallow);
+        report(&mut server.settings, name, value);
+        if ours || matches!(self.state, State::Login(_)) {
+            server.inbound.skip(header);
+        } else {
+            report(&mut self.settings, name, value);
+            self.pass(at, header, Order::Forward);
+        }
+        Ok(())
+    }
+
+    fn on_error(&mut self, at: usize, header: Header, cx: &mut Cx<'_, S>) -> Result<(), OutOfSync> {
+        let link = &mut self.links[at];
+        let outcome = link.server.exchanges.on_reply(b'E', None)?;
+        link.server.tally.errors += 1;
+        let (order, dropped) = match outcome {
+            Outcome::Failed { order, dropped } => (order, dropped),
+            // The server is about to close; it says why.
+            _ => (Order::Forward, Vec::new()),
+        };
+        if order == Order::Swallow && dropped.is_empty() {
+            return self.on_own_query_failed(at, header, cx);
+        }
+        let failed = dropped.first().is_some_and(|first| matches!(first.note, Note::Unnamed(_)));
+        link.undo(&dropped);
+        if failed {
+            // A failed Parse has closed the unnamed statement that was there before it.
+            link.server.unnamed = Unnamed::Nobodys;
+        }
+        self.statements.undo(&dropped);
+        self.who.errors += 1;
+        self.forward_error(at, header);
+        self.on_gate_answer(b'E');
+        self.emit_fakes();
+        Ok(())
+    }
+
+    /// A query of our own has failed: the server is in an unknown state.
+    fn on_own_query_failed(&mut self, at: usize, header: Header, cx: &mut Cx<'_, S>) -> Result<(), OutOfSync> {
+        let body = self.links[at].server.inbound.body(header).to_vec();
+        if matches!(self.state, State::Login(_)) {
+            self.links[at].server.inbound.skip(header);
+            self.on_login_refused(at, &body, cx);
+            return Ok(());
+        }
+        log::error!("a server refused the settings of its session: {}", error::summary(&body));
+        Err(OutOfSync { tag: b'E', expected: Some(What::Query) })
+    }
+
+    /// Sends an error on. Names that we gave to statements are replaced by the client's; where the client is to be
+    /// kept although its server ends, a FATAL error becomes an ordinary one.
+    fn forward_error(&mut self, at: usize, header: Header) {
+        let body = self.links[at].server.inbound.body(header);
+        let keeps = self.cluster.as_ref().is_some_and(|c| c.client_recovery != ConnectionRecovery::Drop);
+        let soften = keeps && error::is_fatal(body);
+        let names_ours = body.windows(NAME_PREFIX.len()).any(|window| window == NAME_PREFIX.as_bytes());
+        if !soften && !names_ours {
+            return self.pass(at, header, Order::Forward);
+        }
+        let body = body.to_vec();
+        self.links[at].server.inbound.skip(header);
+        let statements = &self.statements;
+        self.client.outbox.own(|buf| {
+            encode::message(buf, b'E', |buf| {
+                for (code, value) in error::fields(&body) {
+                    buf.push(code);
+                    match code {
+                        b'S' | b'V' if soften => encode::cstr(buf, b"ERROR"),
+                        b'M' if names_ours => encode::cstr(buf, statements.in_its_words(value).as_bytes()),
+                        _ => encode::cstr(buf, value),
+                    }
+                }
+                buf.push(0);
+            });
+        });
+    }
+
+    fn on_ready(&mut self, at: usize, header: Header, cx: &mut Cx<'_, S>) -> Result<(), OutOfSync> {
+        let server = &mut self.links[at].server;
+        let byte = server.inbound.body(header).first().copied();
+        let status = byte.and_then(TxStatus::of);
+        let Outcome::Ready(exchange, status) = server.exchanges.on_reply(b'Z', status)? else {
+            return Err(OutOfSync { tag: b'Z', expected: None });
+        };
+        server.status = status;
+        match (&exchange.note, exchange.order) {
+            (Note::Settings, _) => {
+                server.inbound.skip(header);
+                if matches!(self.state, State::Login(_)) {
+                    self.on_login_settings(at, cx);
+                } else {
+                    server.settings = self.settings.clone();
+                }
+                return Ok(());
+            }
+            (_, Order::Swallow) => {
+                server.inbound.skip(header);
+                return Ok(());
+            }
+            _ => {}
+        }
+        self.count_query(at, cx);
+        if status != TxStatus::Idle && self.mode() == PoolerMode::Statement {
+            self.links[at].server.inbound.skip(header);
+            self.fail(ClientError::TransactionInStatementMode, cx);
+            return Ok(());
+        }
+        self.pass(at, header, Order::Forward);
+        self.emit_fakes();
+        Ok(())
+    }
+
+    fn count_query(&mut self, at: usize, cx: &Cx<'_, S>) {
+        let State::Running(run) = &mut self.state else { return };
+        let server = &mut self.links[at].server;
+        let micros = cx.now.since(run.asked).as_micros() as u64;
+        self.who.queries += 1;
+        self.who.query_micros += micros;
+        server.tally.queries += 1;
+        server.tally.query_micros += micros;
+        if server.status == TxStatus::Idle {
+            let micros = cx.now.since(run.began).as_micros() as u64;
+            self.who.transactions += 1;
+            self.who.transaction_micros += micros;
+            server.tally.transactions += 1;
+            server.tally.transaction_micros += micros;
+            run.began = cx.now;
+        }
+        run.asked = cx.now;
+    }
+
+    /// The server may have nothing more to do for this client.
+    fn after_answer(&mut self, at: usize, cx: &mut Cx<'_, S>) {
+        let State::Running(run) = &mut self.state else { return };
+        let server = &self.links[at].server;
+        if !server.exchanges.is_empty() {
+            return;
+        }
+        run.answered = cx.now;
+        if run.leaving == Leaving::AfterAnswers {
+            return self.close(cx);
+        }
+        if is_over(server) && at == HOME {
+            self.finish_transaction(cx);
+        }
+    }
+
+    /// Nothing is owed and no transaction is open: in transaction mode the server goes back.
+    fn finish_transaction(&mut self, cx: &mut Cx<'_, S>) {
+        if self.mode() == PoolerMode::Session && !cx.draining {
+            return;
+        }
+        // Half a message has gone to the server already: it belongs to what comes next.
+        if self.client.inbound.passing != Passing::Nothing || !self.links[HOME].server.is_settled() {
+            return;
+        }
+        cx.actions.push(Action::Checkin { link: HOME });
+        self.state = State::Idle { since: cx.now, peeked: 0 };
+        if cx.draining {
+            return self.fail(ClientError::ShuttingDown, cx);
+        }
+        if !self.client.inbound.relay.unparsed().is_empty() {
+            self.on_idle_bytes(cx);
+        }
+    }
+
+    fn on_out_of_sync(&mut self, at: usize, fault: OutOfSync, cx: &mut Cx<'_, S>) {
+        let server = &self.links[at].server;
+        log::error!(
+            "server {} of {}:{} sent {:?} where {:?} was expected; closing it",
+            server.number,
+            server.pool.config.host,
+            server.pool.config.port,
+            char::from(fault.tag),
+            fault.expected,
+        );
+        let error = if fault.tag == b'G' {
+            ClientError::SyncBehindCopy
+        } else {
+            ClientError::ServerOutOfSync { fatal: true }
+        };
+        cx.actions.push(Action::Discard { link: at, why: Discard::OutOfSync });
+        self.on_server_gone(at, error, cx);
+    }
+
+    /// Whether the client has been sent the beginning of a message and not its end.
+    pub(super) fn is_inside_answer(&self) -> bool {
+        self.links.iter().any(|link| matches!(link.server.inbound.passing, Passing::Send { .. }))
+    }
+}
+
+impl super::statements::ClientStatements {
+    /// A text of the server with the client's names for its statements.
+    fn in_its_words(&self, text: &[u8]) -> String {
+        let mut text = String::from_utf8_lossy(text).into_owned();
+        for (name, statement) in self.iter() {
+            let ours = format!("\"{}\"", statement.name);
+            if text.contains(&ours) {
+                text = text.replace(&ours, &format!("\"{}\"", String::from_utf8_lossy(name)));
+            }
+        }
+        text
+    }
+}
+
+/// What a CommandComplete counts for.
+enum Rows {
+    Inserted(u64),
+    Updated(u64),
+    Deleted(u64),
+    Rolledback,
+    Other,
+}
+
+impl Rows {
+    fn count<S>(&self, server: &mut Server<S>) {
+        match self {
+            Rows::Inserted(rows) => server.tally.rows_inserted += rows,
+            Rows::Updated(rows) => server.tally.rows_updated += rows,
+            Rows::Deleted(rows) => server.tally.rows_deleted += rows,
+            Rows::Rolledback => server.tally.rollbacks += 1,
+            Rows::Other => {}
+        }
+    }
+}
+
+/// Reads a CommandComplete tag: what it counts for, and whether the command may have changed something of the session
+/// that nothing reports.
+fn read_tag(body: &[u8]) -> (Rows, bool) {
+    let rows = || {
+        let digits = body.strip_suffix(&[0]).unwrap_or(body).rsplit(|&byte| byte == b' ').next();
+        digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok()).unwrap_or(0)
+    };
+    match body {
+        [b'S', b'E', b'L', ..] | [b'B', b'E', ..] | [b'C', b'O', b'M', ..] => (Rows::Other, false),
+        [b'I', b'N', b'S', ..] => (Rows::Inserted(rows()), false),
+        [b'U', b'P', ..] => (Rows::Updated(rows()), false),
+        [b'D', b'E', b'L', ..] => (Rows::Deleted(rows()), false),
+        [b'R', b'O', ..] => (Rows::Rolledback, false),
+        [b'C', b'O', b'P', ..] | [b'M', b'E', ..] | [b'F', b'E', ..] | [b'T', b'R', b'U', ..] => (Rows::Other, false),
+        _ => (Rows::Other, TAINTING.iter().any(|tag| body.starts_with(tag))),
+    }
+}
+
+const TAINTING: &[&[u8]] = &[
+    b"SET", b"RESET", b"PREPARE\0", b"DEALLOCATE", b"LISTEN", b"UNLISTEN", b"DECLARE", b"DO\0", b"CALL", b"DISCARD",
+    b"LOAD", b"CREATE",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags() {
+        assert!(matches!(read_tag(b"INSERT 0 17\0"), (Rows::Inserted(17), false)));
+        assert!(matches!(read_tag(b"UPDATE 3\0"), (Rows::Updated(3), false)));
+        assert!(matches!(read_tag(b"DELETE 0\0"), (Rows::Deleted(0), false)));
+        assert!(matches!(read_tag(b"ROLLBACK\0"), (Rows::Rolledback, false)));
+        for tag in ["SELECT 1\0", "BEGIN\0", "COMMIT\0", "COPY 5\0", "DROP TABLE\0", "PREPARE TRANSACTION\0"] {
+            assert!(matches!(read_tag(tag.as_bytes()), (Rows::Other, false)), "{tag}");
+        }
+        for tag in ["SET\0", "DO\0", "CREATE TABLE\0", "DISCARD ALL\0", "PREPARE\0", "DECLARE CURSOR\0"] {
+            assert!(matches!(read_tag(tag.as_bytes()), (Rows::Other, true)), "{tag}");
+        }
+    }
+}

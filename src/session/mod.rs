@@ -1,0 +1,536 @@
+//! One client and the servers bound to it: what each side sends, and what becomes of it.
+//!
+//! ```text
+//!             startup packet       password, SCRAM            base settings known, startup settings accepted
+//!  Startup ──────────────► Auth ──────────────────► Login ─────────────────────────────────────► Idle
+//!     │ CancelRequest        │ wrong                   │ refused                                 │ ▲
+//!     ▼                      ▼                         ▼                                         │ │
+//!  Cancelling ─────────► Closing ◄─────────── every fatal error                   a request      │ │ no
+//!                           ▲                                                     has come whole │ │ server
+//!                           │ client leaves                                                      ▼ │ owed
+//!                         Running ◄────────────────────────────────────────── grant ─────────── Waiting
+//!                           └───────────────► Idle: the last answer has come, no transaction is open
+//!
+//!  Skipping: a batch failed before it reached a server; everything up to its Sync is ignored, then Idle.
+//!  Console: the client speaks to pgdog itself.
+//! ```
+//!
+//! The session owns its sockets as values and never touches them: the worker reads into `inbound`, calls in here,
+//! and writes what the outboxes hold. Invariants: a server is bound only in `Login` and `Running`; a server goes back
+//! only when nothing is owed, its status is idle and no COPY is open.
+
+mod answers;
+mod cleanup;
+mod console;
+pub mod cx;
+pub mod errors;
+pub mod exchange;
+pub mod inbound;
+pub mod login;
+mod recovery;
+mod requests;
+pub mod server;
+mod startup;
+mod statements;
+
+use std::sync::Arc;
+
+pub use cleanup::{Closing, Unbound};
+
+use crate::base::limits::{FAREWELL_TIMEOUT, OWN_BYTES_MAX};
+use crate::base::outbox::{Outbox, Source};
+use crate::base::time::Time;
+use crate::cluster::settings::{Settings, difference};
+use crate::cluster::world::{Cluster, OpenFailure};
+use crate::config::PoolerMode;
+use crate::session::cx::{Action, Answer, Cx};
+use crate::session::errors::ClientError;
+use crate::session::exchange::{Exchange, Note, Order, What};
+use crate::session::inbound::Inbound;
+use crate::session::requests::Run;
+use crate::session::server::{Readiness, Server, free_sent};
+use crate::session::startup::{Auth, Entry};
+use crate::session::statements::ClientStatements;
+use crate::wire::{BackendKey, TxStatus, encode};
+
+pub type ServerCluster<S> = Cluster<Box<Server<S>>>;
+
+pub struct Client<S> {
+    pub socket: S,
+    pub ready: Readiness,
+    pub inbound: Inbound,
+    pub outbox: Outbox,
+}
+
+/// A server in the hands of a session.
+pub struct Link<S> {
+    pub server: Box<Server<S>>,
+    /// Parses that have no answer yet: statement, and the batch they belong to.
+    parsing: Vec<(u64, u32)>,
+    /// Counts Syncs.
+    batch: u32,
+    /// Portals bound to a COPY FROM STDIN.
+    copy_portals: Vec<Box<[u8]>>,
+}
+
+pub struct Session<S> {
+    pub id: u64,
+    pub client: Client<S>,
+    pub links: Vec<Link<S>>,
+    /// The earliest timer entry that the worker has armed.
+    pub armed: Time,
+    state: State<S>,
+    cluster: Option<Arc<ServerCluster<S>>>,
+    /// The configuration epoch that `cluster` was looked up in.
+    epoch: u64,
+    settings: Arc<Settings>,
+    statements: ClientStatements,
+    key: BackendKey,
+    /// Counts checkouts; tells a late grant from the one that is waited for.
+    checkout: u32,
+    who: Box<Who>,
+}
+
+/// What the console shows of a client.
+#[derive(Clone, Debug, Default)]
+pub struct Who {
+    pub peer: String,
+    pub port: u16,
+    pub user: String,
+    pub database: String,
+    pub connected: Time,
+    pub last_request: Time,
+    pub queries: u64,
+    pub transactions: u64,
+    pub errors: u64,
+    pub wait_micros: u64,
+    pub query_micros: u64,
+    pub transaction_micros: u64,
+    pub received: u64,
+    pub sent: u64,
+}
+
+enum State<S> {
+    Startup { until: Time },
+    Auth(Box<Auth<S>>),
+    /// Authenticated; a server is asked for what PostgreSQL says at login.
+    Login(Box<Entry>),
+    Idle { since: Time, peeked: u32 },
+    Waiting { since: Time, until: Time },
+    Running(Run),
+    Skipping,
+    Console(console::Console),
+    /// The client sent a cancel request and waits for us to close.
+    Cancelling { until: Time },
+    Closing { until: Time },
+}
+
+/// Which socket of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Client,
+    Server(usize),
+}
+
+impl<S> Session<S> {
+    pub fn new(id: u64, socket: S, peer: String, port: u16, key: BackendKey, cx: &Cx<'_, S>) -> Session<S> {
+        let until = cx.now + cx.world.config.general.client_login_timeout;
+        Session {
+            id,
+            client: Client {
+                socket,
+                ready: Readiness { readable: true, ..Readiness::NEW },
+                inbound: Inbound::default(),
+                outbox: Outbox::default(),
+            },
+            links: Vec::new(),
+            armed: Time::NEVER,
+            state: State::Startup { until },
+            cluster: None,
+            epoch: cx.world.epoch,
+            settings: Arc::default(),
+            statements: ClientStatements::default(),
+            key,
+            checkout: 0,
+            who: Box::new(Who { peer, port, connected: cx.now, last_request: cx.now, ..Who::default() }),
+        }
+    }
+
+    /// Bytes have been added to a side's inbound.
+    pub fn on_bytes(&mut self, side: Side, cx: &mut Cx<'_, S>) {
+        match side {
+            Side::Client => self.on_client_bytes(cx),
+            Side::Server(link) => self.on_server_bytes(link, cx),
+        }
+    }
+
+    fn on_client_bytes(&mut self, cx: &mut Cx<'_, S>) {
+        match &self.state {
+            State::Startup { .. } => self.on_startup_bytes(cx),
+            State::Auth(_) => self.on_password_bytes(cx),
+            State::Idle { .. } => self.on_idle_bytes(cx),
+            State::Running(_) => self.pump_requests(cx),
+            State::Skipping => self.skip_to_sync(cx),
+            State::Console(_) => self.on_console_bytes(cx),
+            State::Login(_) | State::Waiting { .. } => {}
+            State::Cancelling { .. } | State::Closing { .. } => self.forget_client_bytes(),
+        }
+    }
+
+    /// Whether bytes of this side could be worked on now: if not, it is not read. Reading only what can be worked on is
+    /// all the backpressure there is.
+    pub fn wants_read(&self, side: Side) -> bool {
+        match side {
+            Side::Client => match &self.state {
+                State::Login(_) | State::Waiting { .. } => false,
+                State::Closing { .. } | State::Cancelling { .. } => true,
+                State::Running(run) => !run.is_held() && self.client.inbound.relay.has_room(),
+                State::Idle { .. } => {
+                    self.client.inbound.relay.has_room() && self.client.outbox.own_bytes() < OWN_BYTES_MAX
+                }
+                _ => self.client.inbound.relay.has_room(),
+            },
+            Side::Server(link) => self.links.get(link).is_some_and(|link| {
+                link.server.inbound.relay.has_room() && self.client.outbox.own_bytes() < OWN_BYTES_MAX
+            }),
+        }
+    }
+
+    /// Something has been written: what was held back may go on.
+    pub fn on_written(&mut self, side: Side, cx: &mut Cx<'_, S>) {
+        self.free_sent();
+        match (side, &self.state) {
+            // Frames may lie parsed-for in the relay that were not worked on for lack of room on the other side.
+            (Side::Server(_), State::Running(_)) => self.pump_requests(cx),
+            (Side::Client, State::Idle { .. }) => self.on_idle_bytes(cx),
+            _ => {}
+        }
+    }
+
+    /// Frees what all receivers have been sent.
+    pub fn free_sent(&mut self) {
+        let needed = self.links.iter().filter_map(|link| link.server.outbox.first_of(0)).min();
+        free_sent(&mut self.client.inbound.relay, needed);
+        for (at, link) in self.links.iter_mut().enumerate() {
+            free_sent(&mut link.server.inbound.relay, self.client.outbox.first_of(source(at)));
+        }
+    }
+
+    /// Gives buffers back that nobody needs now.
+    pub fn rest(&mut self, cx: &mut Cx<'_, S>) {
+        match &self.state {
+            State::Running(_) => self.client.inbound.relay.rest(cx.chunks),
+            _ => {
+                self.client.inbound.relay.shrink(cx.chunks);
+                self.client.outbox.rest(0);
+            }
+        }
+        for link in &mut self.links {
+            link.server.inbound.relay.rest(cx.chunks);
+        }
+    }
+
+    /// A server for the checkout `number`; it comes back if it is no longer wanted.
+    pub fn on_grant(&mut self, number: u32, server: Box<Server<S>>, cx: &mut Cx<'_, S>) -> Option<Box<Server<S>>> {
+        let wanted = number == self.checkout && matches!(self.state, State::Login(_) | State::Waiting { .. });
+        if !wanted {
+            return Some(server);
+        }
+        let link = self.links.len();
+        self.links.push(Link { server, parsing: Vec::new(), batch: 0, copy_portals: Vec::new() });
+        if matches!(self.state, State::Login(_)) {
+            self.on_login_server(link, cx);
+            return None;
+        }
+        self.start_running(link, cx);
+        None
+    }
+
+    /// The checkout `number` failed: no server can be opened, or its pool has gone.
+    pub fn on_refused(&mut self, number: u32, failure: Option<OpenFailure>, cx: &mut Cx<'_, S>) {
+        if number != self.checkout {
+            return;
+        }
+        match &self.state {
+            State::Login(_) => self.fail(ClientError::ServerUnavailable { failure, fatal: true }, cx),
+            State::Waiting { .. } => {
+                self.count_wait(cx.now);
+                self.fail_request(&ClientError::ServerUnavailable { failure, fatal: false }, cx);
+            }
+            _ => {}
+        }
+    }
+
+    /// The pool that is waited for has been replaced by a reload.
+    pub fn on_retired(&mut self, number: u32, cx: &mut Cx<'_, S>) {
+        if number != self.checkout {
+            return;
+        }
+        match &self.state {
+            State::Waiting { until, .. } => {
+                let until = *until;
+                self.ask_for_server(cx);
+                if let State::Waiting { until: new, .. } = &mut self.state {
+                    *new = until;
+                }
+            }
+            State::Login(_) => self.ask_for_login_server(cx),
+            _ => {}
+        }
+    }
+
+    /// An answer of the helper thread.
+    pub fn on_answer(&mut self, answer: Answer, cx: &mut Cx<'_, S>) {
+        if matches!(self.state, State::Auth(_)) {
+            self.on_auth_answer(answer, cx);
+        }
+    }
+
+    pub fn on_closed(&mut self, side: Side, cx: &mut Cx<'_, S>) {
+        match side {
+            Side::Client => self.on_client_closed(cx),
+            Side::Server(link) => self.on_server_closed(link, cx),
+        }
+    }
+
+    /// The process stops: clients outside transactions are told at once, others when their transaction ends.
+    pub fn on_drain(&mut self, cx: &mut Cx<'_, S>) {
+        match &self.state {
+            State::Startup { .. } | State::Auth(_) | State::Idle { .. } | State::Login(_) => {
+                self.fail(ClientError::ShuttingDown, cx);
+            }
+            State::Running(_) if self.mode() == PoolerMode::Session && self.at_rest_in_session_mode() => {
+                self.fail(ClientError::ShuttingDown, cx);
+            }
+            _ => {}
+        }
+    }
+
+    /// The time for finishing is over.
+    pub fn on_terminate(&mut self, cx: &mut Cx<'_, S>) {
+        if !matches!(self.state, State::Closing { .. } | State::Console(_)) {
+            self.fail(ClientError::ShuttingDown, cx);
+        }
+    }
+
+    /// Another client asks to cancel what this one runs.
+    pub fn on_cancel(&mut self, cx: &mut Cx<'_, S>) {
+        match &self.state {
+            State::Waiting { .. } => {
+                self.withdraw(cx);
+                self.count_wait(cx.now);
+                self.fail_request(&ClientError::Cancelled, cx);
+            }
+            State::Running(_) => {
+                for link in 0..self.links.len() {
+                    if !self.links[link].server.exchanges.is_empty() {
+                        cx.actions.push(Action::Cancel { link });
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What the client must present to have this session's statements cancelled.
+    pub fn key(&self) -> &BackendKey {
+        &self.key
+    }
+
+    pub fn on_time(&mut self, cx: &mut Cx<'_, S>) {
+        if self.next_time() > cx.now {
+            return;
+        }
+        match &self.state {
+            State::Startup { .. } | State::Auth(_) => self.fail(ClientError::LoginTimeout, cx),
+            State::Login(_) => {
+                let failure = Some(OpenFailure::Timeout);
+                self.fail(ClientError::ServerUnavailable { failure, fatal: true }, cx);
+            }
+            State::Idle { .. } => self.fail(ClientError::IdleTimeout, cx),
+            State::Waiting { .. } => {
+                self.withdraw(cx);
+                self.count_wait(cx.now);
+                self.fail_request(&ClientError::CheckoutTimeout, cx);
+            }
+            State::Running(_) => self.on_running_time(cx),
+            State::Cancelling { .. } => self.close(cx),
+            State::Closing { .. } => cx.actions.push(Action::Close),
+            State::Skipping | State::Console(_) => {}
+        }
+    }
+
+    pub fn next_time(&self) -> Time {
+        let idle = self.cluster.as_ref().and_then(|cluster| cluster.timeouts.client_idle);
+        match &self.state {
+            State::Startup { until } | State::Cancelling { until } | State::Closing { until } => *until,
+            State::Auth(auth) => auth.until,
+            State::Login(entry) => entry.until,
+            State::Idle { since, .. } => since.after(idle),
+            State::Waiting { until, .. } => *until,
+            State::Running(run) => self.running_deadline(run),
+            State::Skipping | State::Console(_) => Time::NEVER,
+        }
+    }
+
+    /// The client is only being said goodbye to: once its outbox is empty, its socket may be closed.
+    pub fn is_closing(&self) -> bool {
+        matches!(self.state, State::Closing { .. })
+    }
+
+    pub fn is_console(&self) -> bool {
+        matches!(self.state, State::Console(_))
+    }
+
+    pub fn who(&self) -> &Who {
+        &self.who
+    }
+
+    pub fn who_mut(&mut self) -> &mut Who {
+        &mut self.who
+    }
+
+    fn mode(&self) -> PoolerMode {
+        self.cluster.as_ref().map_or(PoolerMode::Transaction, |cluster| cluster.mode)
+    }
+
+    fn at_rest_in_session_mode(&self) -> bool {
+        self.links.iter().all(|link| link.server.is_settled())
+    }
+
+    /// Asks for a server for what the client has sent.
+    fn ask_for_server(&mut self, cx: &mut Cx<'_, S>) {
+        self.look_up_cluster(cx);
+        let Some(cluster) = self.cluster.as_ref().filter(|_| !cx.draining) else {
+            let error = if cx.draining { ClientError::ShuttingDown } else { ClientError::Unconfigured };
+            return self.fail(error, cx);
+        };
+        self.checkout += 1;
+        let until = cx.now + cluster.timeouts.checkout;
+        if let Some(pool) = cluster.pools.first() {
+            cx.actions.push(Action::Checkout { pool: pool.clone(), number: self.checkout });
+        }
+        self.state = State::Waiting { since: cx.now, until };
+    }
+
+    /// After a reload the client is served by what is configured now.
+    fn look_up_cluster(&mut self, cx: &Cx<'_, S>) {
+        if self.epoch != cx.world.epoch {
+            self.epoch = cx.world.epoch;
+            self.cluster = cx.world.cluster_of(&self.who.database, &self.who.user).cloned();
+        }
+    }
+
+    fn withdraw(&mut self, cx: &mut Cx<'_, S>) {
+        if let Some(pool) = self.cluster.as_ref().and_then(|cluster| cluster.pools.first()) {
+            cx.actions.push(Action::Withdraw { pool: pool.clone(), number: self.checkout });
+        }
+        // A grant that is on its way finds another number.
+        self.checkout += 1;
+    }
+
+    fn count_wait(&mut self, now: Time) -> u64 {
+        let State::Waiting { since, .. } = self.state else { return 0 };
+        let waited = now.since(since).as_micros() as u64;
+        self.who.wait_micros += waited;
+        waited
+    }
+
+    fn start_running(&mut self, link: usize, cx: &mut Cx<'_, S>) {
+        let waited = self.count_wait(cx.now);
+        let tally = &mut self.links[link].server.tally;
+        tally.assignments += 1;
+        tally.wait_micros += waited;
+        self.state = State::Running(Run::new(cx.now));
+        self.bring_settings(link);
+        self.pump_requests(cx);
+    }
+
+    /// Brings a server to this session's settings, ahead of whatever the client wants of it.
+    fn bring_settings(&mut self, link: usize) {
+        let server = &mut self.links[link].server;
+        if server.tainted_by.is_some_and(|session| session != self.id) {
+            discard_all(server);
+        }
+        if Arc::ptr_eq(&server.settings, &self.settings) {
+            return;
+        }
+        match difference(&server.settings, &self.settings) {
+            None => server.settings = self.settings.clone(),
+            Some(queries) => send_queries(server, &queries, Note::Settings),
+        }
+    }
+
+    /// Ends the session with a FATAL error.
+    fn fail(&mut self, error: ClientError, cx: &mut Cx<'_, S>) {
+        self.who.errors += 1;
+        // In the middle of a message to the client nothing more can be said.
+        if !self.is_inside_answer() {
+            error.write(&mut self.client.outbox);
+        }
+        self.close(cx);
+    }
+
+    /// The client goes, or is sent away: its servers are taken care of, then it may read what is left for it.
+    fn close(&mut self, cx: &mut Cx<'_, S>) {
+        if matches!(self.state, State::Closing { .. }) {
+            return;
+        }
+        if matches!(self.state, State::Waiting { .. } | State::Login(_)) && self.links.is_empty() {
+            self.withdraw(cx);
+        }
+        self.checkout += 1;
+        for link in (0..self.links.len()).rev() {
+            self.part_with(link, cx);
+        }
+        self.state = State::Closing { until: cx.now + FAREWELL_TIMEOUT };
+        self.forget_client_bytes();
+        cx.actions.push(Action::Close);
+    }
+
+    fn forget_client_bytes(&mut self) {
+        let relay = &mut self.client.inbound.relay;
+        relay.advance(relay.unparsed().len());
+        self.free_sent();
+    }
+
+    /// Takes a server out of the session's hands. What the client has not been sent of its last answer stays here.
+    pub fn unlink(&mut self, link: usize, cx: &mut Cx<'_, S>) -> Box<Server<S>> {
+        let Link { mut server, .. } = self.links.remove(link);
+        if self.client.outbox.first_of(source(link)).is_some() {
+            let relay = &mut server.inbound.relay;
+            self.client.outbox.adopt(source(link), relay, cx.chunks);
+        }
+        free_sent(&mut server.inbound.relay, None);
+        server
+    }
+}
+
+/// The relay of server `link`, as outboxes name it.
+pub fn source(link: usize) -> Source {
+    link as Source + 1
+}
+
+/// Sends queries of our own; the note is on the last.
+fn send_queries<S>(server: &mut Server<S>, queries: &[String], note: Note) {
+    let last = queries.len().saturating_sub(1);
+    for (at, query) in queries.iter().enumerate() {
+        let note = if at == last { note.clone() } else { Note::Nothing };
+        server.outbox.own(|buf| encode::query(buf, query));
+        server.exchanges.push(Exchange::noting(What::Query, Order::Swallow, note));
+    }
+    server.unnamed = server::Unnamed::Nobodys;
+}
+
+/// Resets a server completely. From here on it has no prepared statements and the settings of its login.
+fn discard_all<S>(server: &mut Server<S>) {
+    send_queries(server, &["DISCARD ALL".to_owned()], Note::Discard);
+    server.prepared.clear();
+    server.tainted_by = None;
+    server.settings = server.base.clone();
+}
+
+/// Whether a server's status and queue say that its client's transaction is over.
+fn is_over<S>(server: &Server<S>) -> bool {
+    server.exchanges.is_quiet() && server.status == TxStatus::Idle
+}

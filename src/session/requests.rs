@@ -1,0 +1,672 @@
+//! What the client asks: its frames on their way to the server.
+//!
+//! Every frame is sent as it is, in the place where it was read, except where a prepared statement has another name
+//! on the server. What the server lacks is sent ahead of it.
+
+use std::sync::Arc;
+
+use crate::base::bytes::{Bytes, Malformed};
+use crate::base::limits::{
+    CLIENT_STATEMENTS_MAX, EXCHANGES_MAX, HELD_FRAME_BYTES_MAX, OWN_BYTES_MAX, PIPELINED_TRANSACTIONS_MAX,
+    SMALL_MESSAGE_BYTES_MAX, UNNAMED_STATEMENT_BYTES_MAX,
+};
+use crate::base::time::Time;
+use crate::cluster::statements::{Key, NAME_PREFIX, Statement};
+use crate::config::PreparedStatements;
+use crate::session::cx::Cx;
+use crate::session::errors::ClientError;
+use crate::session::exchange::{Copying, Defines, Exchange, Forgets, Note, Order, What};
+use crate::session::inbound::{Next, Passing};
+use crate::session::server::Unnamed;
+use crate::session::statements::{UnnamedStatement, is_copy};
+use crate::session::{Link, Session, State};
+use crate::wire::encode;
+use crate::wire::frame::{HEADER_BYTES, Header, run_of};
+
+/// The server that a client's statements go to.
+pub(super) const HOME: usize = 0;
+
+/// A client with a server.
+pub(super) struct Run {
+    /// When the transaction, or what is owed now, began; when the last answer came.
+    pub began: Time,
+    pub asked: Time,
+    pub answered: Time,
+    gate: Gate,
+    /// Transactions sent since the server was handed over.
+    pipelined: u32,
+    pub leaving: Leaving,
+}
+
+/// Whether the client's frames may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gate {
+    Open,
+    /// The server has been sent an Execute that may begin a COPY FROM STDIN. What means something else inside a
+    /// COPY must not follow before it is known whether it does.
+    Copy,
+    /// COPY has begun, and the client had sent Syncs before it could know: the COPY eats them, unless it fails before
+    /// it has read anything.
+    Syncs(u32),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaving {
+    No,
+    /// The client has sent Terminate, or the end of its stream: what it asked for before is still done.
+    AfterAnswers,
+}
+
+/// What comes after a frame.
+enum Flow {
+    Next,
+    /// More of it is needed than has arrived.
+    Wait,
+}
+
+impl Run {
+    pub(super) fn new(now: Time) -> Run {
+        Run { began: now, asked: now, answered: now, gate: Gate::Open, pipelined: 0, leaving: Leaving::No }
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.gate == Gate::Copy || self.leaving != Leaving::No
+    }
+
+    /// The COPY reads: the Syncs before it are gone.
+    fn open_gate(&mut self) {
+        self.gate = Gate::Open;
+    }
+}
+
+impl<S> Session<S> {
+    /// Between transactions: a server is asked for once there is something for it to do. Until then a batch gathers
+    /// here, so that half a batch keeps nobody else from a server.
+    pub(super) fn on_idle_bytes(&mut self, cx: &mut Cx<'_, S>) {
+        let State::Idle { peeked, .. } = self.state else { return };
+        if self.client.outbox.own_bytes() >= OWN_BYTES_MAX {
+            return;
+        }
+        let mut peeked = peeked as usize;
+        loop {
+            match self.client.inbound.passing {
+                Passing::Nothing => {}
+                // The rest of something that was of no interest.
+                _ => match self.client.inbound.next() {
+                    Ok(Next::Wait) | Err(_) => return self.free_sent(),
+                    Ok(_) => continue,
+                },
+            }
+            let bytes = &self.client.inbound.relay.unparsed()[peeked..];
+            let header = match Header::parse(bytes) {
+                Ok(Some(header)) => header,
+                Ok(None) => break,
+                Err(bad) => return self.fail(ClientError::BadMessageLength { tag: bad.tag }, cx),
+            };
+            if let Err(error) = check(header) {
+                return self.fail(error, cx);
+            }
+            match header.tag {
+                b'X' if peeked == 0 => {
+                    self.forget_client_bytes();
+                    return self.close(cx);
+                }
+                // Nothing is open: PostgreSQL answers Sync, and ignores Flush and what is left of a failed COPY.
+                b'S' if peeked == 0 => {
+                    self.client.inbound.skip(header);
+                    self.client.outbox.own(|buf| encode::ready(buf, crate::wire::TxStatus::Idle));
+                }
+                b'H' | b'd' | b'c' | b'f' if peeked == 0 => self.client.inbound.skip(header),
+                b'P' | b'B' | b'D' | b'E' | b'C' if bytes.len() >= header.frame() => peeked += header.frame(),
+                b'P' | b'B' | b'D' | b'E' | b'C' if self.client.inbound.relay.has_room() => break,
+                _ => {
+                    self.who.last_request = cx.now;
+                    return self.ask_for_server(cx);
+                }
+            }
+        }
+        self.free_sent();
+        if !self.client.inbound.relay.has_room() {
+            return self.ask_for_server(cx);
+        }
+        if let State::Idle { since, peeked: seen } = &mut self.state {
+            *seen = peeked as u32;
+            if !self.client.inbound.relay.is_empty() {
+                *since = cx.now;
+            }
+        }
+    }
+
+    pub(super) fn pump_requests(&mut self, cx: &mut Cx<'_, S>) {
+        loop {
+            let State::Running(run) = &mut self.state else { return };
+            let server = &mut self.links[HOME].server;
+            if run.is_held() || self.client.outbox.own_bytes() >= OWN_BYTES_MAX {
+                return;
+            }
+            if server.outbox.own_bytes() >= OWN_BYTES_MAX || server.exchanges.len() >= EXCHANGES_MAX {
+                return;
+            }
+            if run.pipelined >= PIPELINED_TRANSACTIONS_MAX {
+                if !server.exchanges.is_empty() {
+                    return;
+                }
+                run.pipelined = 0;
+            }
+            match self.client.inbound.next() {
+                Ok(Next::Frame(header)) => match check(header).and_then(|()| self.on_request(header, cx)) {
+                    Ok(Flow::Next) => {}
+                    Ok(Flow::Wait) => return,
+                    Err(error) => return self.fail(error, cx),
+                },
+                Ok(Next::Stretch { start, end }) => server.outbox.relay(0, start, end),
+                Ok(Next::Wait) => return,
+                Err(bad) => return self.fail(ClientError::BadMessageLength { tag: bad.tag }, cx),
+            }
+        }
+    }
+
+    /// One frame, at least its header. Frames of which more is needed stay where they are.
+    fn on_request(&mut self, header: Header, cx: &mut Cx<'_, S>) -> Result<Flow, ClientError> {
+        let State::Running(run) = &mut self.state else { return Ok(Flow::Wait) };
+        let link = &mut self.links[HOME];
+        if link.server.exchanges.is_empty() {
+            run.asked = cx.now;
+            link.server.request_time = cx.now;
+        }
+        let copying = link.server.exchanges.copying();
+        match header.tag {
+            b'Q' => {
+                run.pipelined += 1;
+                self.statements.unnamed = UnnamedStatement::None;
+                link.server.unnamed = Unnamed::Nobodys;
+                self.who.last_request = cx.now;
+                link.ask(Exchange::new(What::Query, Order::Forward));
+                self.send(header);
+            }
+            b'P' => return self.on_parse(header, cx),
+            b'B' => return self.on_bind(header, cx),
+            b'D' => return self.on_describe(header, cx),
+            b'C' => return self.on_close(header, cx),
+            b'E' => {
+                if link.copy_portals.is_empty() {
+                    link.ask(Exchange::new(What::Execute, Order::Forward));
+                    self.send(header);
+                } else {
+                    return self.on_execute(header, cx);
+                }
+            }
+            b'S' => match (copying, run.gate) {
+                (Copying::Begun, Gate::Syncs(held)) => {
+                    run.gate = Gate::Syncs(held.saturating_add(1));
+                    self.client.inbound.skip(header);
+                }
+                // COPY reads over it.
+                (Copying::Begun | Copying::In, _) => self.client.inbound.skip(header),
+                _ => {
+                    run.pipelined += 1;
+                    self.who.last_request = cx.now;
+                    link.batch = link.batch.wrapping_add(1);
+                    link.copy_portals.clear();
+                    link.ask(Exchange::new(What::Sync, Order::Forward));
+                    self.send(header);
+                }
+            },
+            b'H' if matches!(copying, Copying::Begun | Copying::In) => self.client.inbound.skip(header),
+            b'H' => self.send(header),
+            b'F' => {
+                run.pipelined += 1;
+                link.ask(Exchange::new(What::Function, Order::Forward));
+                self.send(header);
+            }
+            // Without a COPY, or one that may still come, PostgreSQL ignores these.
+            b'd' | b'c' | b'f' if copying == Copying::No && link.server.exchanges.is_empty() => {
+                self.client.inbound.skip(header);
+            }
+            b'd' => {
+                run.open_gate();
+                link.server.exchanges.copy_data();
+                self.send_copy_data(header);
+            }
+            b'c' | b'f' => {
+                run.open_gate();
+                link.ask(Exchange::new(What::CopyEnd, Order::Forward));
+                self.send(header);
+            }
+            b'X' => {
+                self.client.inbound.skip(header);
+                self.leave(cx);
+            }
+            tag => return Err(ClientError::UnknownMessage { tag }),
+        }
+        self.emit_fakes();
+        Ok(Flow::Next)
+    }
+
+    /// The client says goodbye. What it asked for before is still done, as PostgreSQL does.
+    pub(super) fn leave(&mut self, cx: &mut Cx<'_, S>) {
+        let State::Running(run) = &mut self.state else { return self.close(cx) };
+        if self.links.iter().all(|link| link.server.exchanges.is_empty()) {
+            return self.close(cx);
+        }
+        run.leaving = Leaving::AfterAnswers;
+    }
+
+    fn send(&mut self, header: Header) {
+        let (start, end) = self.client.inbound.send(header);
+        self.links[HOME].server.outbox.relay(0, start, end);
+    }
+
+    /// CopyData comes in great numbers: as many as have arrived whole go on as one piece.
+    fn send_copy_data(&mut self, header: Header) {
+        let (bytes, _) = run_of(self.client.inbound.relay.unparsed(), |tag| tag == b'd');
+        if bytes == 0 {
+            return self.send(header);
+        }
+        let (start, end) = self.client.inbound.relay.advance(bytes);
+        self.links[HOME].server.outbox.relay(0, start, end);
+    }
+
+    /// Whether statements keep their names on the way: the client has its server for itself, or has to see to them.
+    fn passes_names(&self) -> bool {
+        self.cluster.as_ref().is_none_or(|cluster| cluster.prepared == PreparedStatements::Disabled)
+    }
+
+    /// Holds the frame at the front whole; false if it has not arrived. An error if it is too long for that.
+    fn hold(&mut self, header: Header, cx: &mut Cx<'_, S>) -> Result<bool, ClientError> {
+        if header.frame() > HELD_FRAME_BYTES_MAX {
+            return Err(ClientError::FrameTooLong { tag: header.tag, limit: HELD_FRAME_BYTES_MAX });
+        }
+        Ok(self.client.inbound.hold(header, cx.chunks))
+    }
+
+    fn on_parse(&mut self, header: Header, cx: &mut Cx<'_, S>) -> Result<Flow, ClientError> {
+        let begun = self.client.inbound.relay.unparsed();
+        let long = header.frame() > UNNAMED_STATEMENT_BYTES_MAX;
+        // A long unnamed statement need not be held: its name and its first words are enough.
+        if long && begun.get(HEADER_BYTES) == Some(&0) && begun.len() >= 1024 {
+            let is_copy = is_copy(&begun[HEADER_BYTES + 1..]);
+            let version = self.statements.lose_unnamed(is_copy);
+            self.set_unnamed(version);
+            self.links[HOME].ask(Exchange::noting(What::Parse, Order::Forward, Note::Unnamed(version)));
+            self.send(header);
+            return Ok(Flow::Next);
+        }
+        if !self.hold(header, cx)? {
+            return Ok(Flow::Wait);
+        }
+        self.links[HOME].server.tally.parses += 1;
+        let body = self.client.inbound.body(header);
+        let mut bytes = Bytes::new(body);
+        let name = bytes.cstr().map_err(|Malformed| ClientError::MalformedMessage { tag: b'P' })?;
+        let parsed = bytes.rest();
+        if name.is_empty() {
+            let version = self.statements.keep_unnamed(parsed);
+            self.set_unnamed(version);
+            let exchange = Exchange::noting(What::Parse, Order::Forward, Note::Unnamed(version));
+            if let Some(ignored) = self.links[HOME].ask(exchange) {
+                self.statements.undo(&[ignored]);
+            }
+            self.send(header);
+        } else if self.passes_names() {
+            if is_copy(parsed) {
+                self.statements.copies.push(name.into());
+            }
+            self.links[HOME].ask(Exchange::new(What::Parse, Order::Forward));
+            self.send(header);
+        } else {
+            let (name, parsed): (Box<[u8]>, Box<[u8]>) = (name.into(), parsed.into());
+            self.client.inbound.skip(header);
+            self.parse_named(&name, parsed, cx)?;
+        }
+        Ok(Flow::Next)
+    }
+
+    fn parse_named(&mut self, name: &[u8], parsed: Box<[u8]>, cx: &mut Cx<'_, S>) -> Result<(), ClientError> {
+        if let Some(existing) = self.statements.find(name).cloned() {
+            // PostgreSQL refuses the name: let it, so that its transaction fails as it should.
+            self.links[HOME].ensure_prepared(&existing);
+            let server = &mut self.links[HOME].server;
+            server.outbox.own(|buf| encode::parse(buf, existing.name.as_bytes(), &parsed));
+            self.links[HOME].ask(Exchange::new(What::Parse, Order::Forward));
+            return Ok(());
+        }
+        if self.statements.len() >= CLIENT_STATEMENTS_MAX {
+            return Err(ClientError::TooManyStatements(CLIENT_STATEMENTS_MAX));
+        }
+        let key = Key {
+            body: parsed,
+            client_encoding: self.settings.reported("client_encoding").unwrap_or_default().into(),
+            standard_conforming_strings: self.settings.reported("standard_conforming_strings") != Some(b"off"),
+        };
+        let statement = cx.shared.statements().intern(key);
+        self.statements.define(name, statement.clone());
+        let link = &mut self.links[HOME];
+        let has = link.has(statement.id);
+        let define = |prepares| {
+            Note::Defines(Box::new(Defines { name: name.into(), statement: statement.clone(), prepares }))
+        };
+        let ignored = if has == Has::Yes {
+            link.ask(Exchange::noting(What::Parse, Order::Fake, define(false)))
+        } else {
+            link.make_room();
+            link.parse(&statement, has, Order::Forward, define(true))
+        };
+        if let Some(ignored) = ignored {
+            self.statements.undo(&[ignored]);
+        }
+        self.emit_fakes();
+        Ok(())
+    }
+
+    fn on_bind(&mut self, header: Header, cx: &mut Cx<'_, S>) -> Result<Flow, ClientError> {
+        self.links[HOME].server.tally.binds += 1;
+        if self.passes_names() && self.statements.copies.is_empty() && !self.statements.unnamed.is_copy() {
+            self.links[HOME].ask(Exchange::new(What::Bind, Order::Forward));
+            self.send(header);
+            return Ok(Flow::Next);
+        }
+        // Only the two names at its head matter; the parameters may be as long as they like.
+        let arrived = self.client.inbound.relay.unparsed();
+        let here = &arrived[HEADER_BYTES..arrived.len().min(header.frame())];
+        let mut bytes = Bytes::new(here);
+        let names = bytes.cstr().and_then(|portal| Ok((portal, bytes.cstr()?)));
+        let (portal, name) = match names {
+            Ok(names) => names,
+            Err(Malformed) if here.len() == header.body as usize || here.len() > SMALL_MESSAGE_BYTES_MAX => {
+                return Err(ClientError::MalformedMessage { tag: b'B' });
+            }
+            Err(Malformed) => {
+                let enough = Header { tag: b'B', body: header.body.min(SMALL_MESSAGE_BYTES_MAX as u32 + 1) };
+                self.hold(enough, cx)?;
+                return Ok(Flow::Wait);
+            }
+        };
+        let link = &mut self.links[HOME];
+        let found = if name.is_empty() { None } else { self.statements.find(name) };
+        let copies = match found {
+            Some(statement) => is_copy(&statement.key.body),
+            None if name.is_empty() => self.statements.unnamed.is_copy(),
+            None => self.statements.copies.iter().any(|copy| **copy == *name),
+        };
+        if copies {
+            link.copy_portals.push(portal.into());
+        }
+        let Some(statement) = found.cloned() else {
+            if name.is_empty() {
+                self.ensure_unnamed()?;
+            }
+            self.links[HOME].ask(Exchange::new(What::Bind, Order::Forward));
+            self.send(header);
+            return Ok(Flow::Next);
+        };
+        link.ensure_prepared(&statement);
+        let old = portal.len() + name.len() + 2;
+        let length = header.body as usize - old + portal.len() + statement.name.len() + 2 + 4;
+        link.server.outbox.own(|buf| {
+            buf.push(b'B');
+            buf.extend_from_slice(&(length as u32).to_be_bytes());
+            encode::cstr(buf, portal);
+            encode::cstr(buf, statement.name.as_bytes());
+        });
+        link.ask(Exchange::new(What::Bind, Order::Forward));
+        self.client.inbound.relay.advance(HEADER_BYTES + old);
+        self.client.inbound.passing = match header.body as usize - old {
+            0 => Passing::Nothing,
+            left => Passing::Send { left: left as u32 },
+        };
+        Ok(Flow::Next)
+    }
+
+    fn on_describe(&mut self, header: Header, cx: &mut Cx<'_, S>) -> Result<Flow, ClientError> {
+        if !self.hold(header, cx)? {
+            return Ok(Flow::Wait);
+        }
+        let body = self.client.inbound.body(header);
+        let Some((&kind, name)) = body.split_first() else {
+            return Err(ClientError::MalformedMessage { tag: b'D' });
+        };
+        let name = name.strip_suffix(&[0]).ok_or(ClientError::MalformedMessage { tag: b'D' })?;
+        let what = if kind == b'S' { What::DescribeStatement } else { What::DescribePortal };
+        if kind == b'S' && !self.passes_names() {
+            if name.is_empty() {
+                self.ensure_unnamed()?;
+            } else if let Some(statement) = self.statements.find(name).cloned() {
+                let link = &mut self.links[HOME];
+                link.ensure_prepared(&statement);
+                link.server.outbox.own(|buf| encode::describe(buf, b'S', statement.name.as_bytes()));
+                link.ask(Exchange::new(what, Order::Forward));
+                self.client.inbound.skip(header);
+                return Ok(Flow::Next);
+            }
+        }
+        self.links[HOME].ask(Exchange::new(what, Order::Forward));
+        self.send(header);
+        Ok(Flow::Next)
+    }
+
+    fn on_close(&mut self, header: Header, cx: &mut Cx<'_, S>) -> Result<Flow, ClientError> {
+        if !self.hold(header, cx)? {
+            return Ok(Flow::Wait);
+        }
+        let body = self.client.inbound.body(header);
+        let Some((&kind, name)) = body.split_first() else {
+            return Err(ClientError::MalformedMessage { tag: b'C' });
+        };
+        let name: Box<[u8]> = name.strip_suffix(&[0]).ok_or(ClientError::MalformedMessage { tag: b'C' })?.into();
+        let link = &mut self.links[HOME];
+        link.server.tally.closes += 1;
+        if kind == b'S' && name.is_empty() {
+            self.statements.unnamed = UnnamedStatement::None;
+            link.server.unnamed = Unnamed::Nobodys;
+            link.ask(Exchange::noting(What::Close, Order::Forward, Note::ForgetsUnnamed));
+            self.send(header);
+        } else if kind == b'S' && !self.passes_names() {
+            // The server keeps the statement: others use it too. Closing a name that stands for nothing is no error.
+            let note = match self.statements.forget(&name) {
+                Some(statement) => Note::Forgets(Box::new(Forgets { name, statement })),
+                None => Note::Nothing,
+            };
+            let ignored = self.links[HOME].ask(Exchange::noting(What::Close, Order::Fake, note));
+            self.statements.undo(ignored.as_slice());
+            self.client.inbound.skip(header);
+            self.emit_fakes();
+        } else {
+            self.statements.copies.retain(|copy| *copy != name);
+            self.links[HOME].ask(Exchange::new(What::Close, Order::Forward));
+            self.send(header);
+        }
+        Ok(Flow::Next)
+    }
+
+    /// Execute, while some portal belongs to a COPY.
+    fn on_execute(&mut self, header: Header, cx: &mut Cx<'_, S>) -> Result<Flow, ClientError> {
+        if !self.hold(header, cx)? {
+            return Ok(Flow::Wait);
+        }
+        let portal = Bytes::new(self.client.inbound.body(header)).cstr();
+        let portal = portal.map_err(|Malformed| ClientError::MalformedMessage { tag: b'E' })?;
+        let link = &mut self.links[HOME];
+        let copies = link.copy_portals.iter().any(|copy| **copy == *portal);
+        let ignored = link.ask(Exchange::new(What::Execute, Order::Forward));
+        self.send(header);
+        if copies && ignored.is_none() {
+            self.links[HOME].server.outbox.own(|buf| buf.extend_from_slice(encode::FLUSH));
+            if let State::Running(run) = &mut self.state {
+                run.gate = Gate::Copy;
+            }
+        }
+        Ok(Flow::Next)
+    }
+
+    /// The Execute before the gate has been answered, at least in part.
+    pub(super) fn on_gate_answer(&mut self, tag: u8) {
+        let State::Running(run) = &mut self.state else { return };
+        match (run.gate, tag) {
+            (Gate::Copy, b'G') => run.gate = Gate::Syncs(0),
+            (Gate::Copy, b'H' | b'W' | b'C' | b'I' | b's') => run.gate = Gate::Open,
+            (Gate::Copy, b'E') => run.gate = Gate::Open,
+            // The COPY failed before it read anything: the Syncs behind it are answered.
+            (Gate::Syncs(held), b'E') => {
+                run.gate = Gate::Open;
+                let link = &mut self.links[HOME];
+                for _ in 0..held {
+                    link.batch = link.batch.wrapping_add(1);
+                    link.ask(Exchange::new(What::Sync, Order::Forward));
+                    link.server.outbox.own(|buf| buf.extend_from_slice(encode::SYNC));
+                }
+            }
+            (Gate::Syncs(_), b'C') => run.gate = Gate::Open,
+            _ => {}
+        }
+    }
+
+    fn set_unnamed(&mut self, version: u32) {
+        self.links[HOME].server.unnamed = Unnamed::Of { session: self.id, version };
+    }
+
+    /// Sees to it that the server's unnamed statement is this session's.
+    fn ensure_unnamed(&mut self) -> Result<(), ClientError> {
+        let server = &mut self.links[HOME].server;
+        let mine = |version| Unnamed::Of { session: self.id, version };
+        match &self.statements.unnamed {
+            _ if self.cluster.as_ref().is_none_or(|cluster| cluster.prepared == PreparedStatements::Disabled) => {}
+            UnnamedStatement::Kept { version, .. } | UnnamedStatement::Lost { version, .. }
+                if server.unnamed == mine(*version) => {}
+            UnnamedStatement::None if server.unnamed == Unnamed::Nobodys => {}
+            UnnamedStatement::None => {
+                // Another client's: the error that there is none must be PostgreSQL's.
+                server.unnamed = Unnamed::Nobodys;
+                server.outbox.own(|buf| encode::close(buf, b'S', b""));
+                server.exchanges.push(Exchange::new(What::Close, Order::Swallow));
+            }
+            UnnamedStatement::Kept { version, body, .. } => {
+                server.unnamed = mine(*version);
+                server.outbox.own(|buf| encode::parse(buf, b"", body));
+                let note = Note::Unnamed(*version);
+                server.exchanges.push(Exchange::noting(What::Parse, Order::Swallow, note));
+            }
+            UnnamedStatement::Lost { .. } => return Err(ClientError::UnnamedStatementLost),
+        }
+        Ok(())
+    }
+
+    /// Answers that are ours to give and whose turn has come.
+    pub(super) fn emit_fakes(&mut self) {
+        for link in &mut self.links {
+            while let Some(exchange) = link.server.exchanges.next_fake() {
+                let answer = match exchange.what {
+                    What::Parse => encode::PARSE_COMPLETE,
+                    _ => encode::CLOSE_COMPLETE,
+                };
+                self.client.outbox.own(|buf| buf.extend_from_slice(answer));
+            }
+        }
+    }
+}
+
+/// Whether a server has a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Has {
+    Yes,
+    No,
+    /// A Parse of an earlier batch has no answer yet.
+    Perhaps,
+}
+
+impl<S> Link<S> {
+    /// Records a message that goes to the server. It comes back if the server will ignore it.
+    fn ask(&mut self, exchange: Exchange) -> Option<Exchange> {
+        let before = self.server.exchanges.len();
+        let ignored = self.server.exchanges.push(exchange);
+        // A pipeline without Sync or Flush could grow for ever: what is owed is asked for.
+        if before + 1 == EXCHANGES_MAX && self.server.exchanges.len() == EXCHANGES_MAX {
+            self.server.outbox.own(|buf| buf.extend_from_slice(encode::FLUSH));
+        }
+        ignored
+    }
+
+    fn has(&mut self, id: u64) -> Has {
+        if self.server.prepared.touch(id) {
+            return Has::Yes;
+        }
+        // The last one counts: an earlier one may have failed.
+        match self.parsing.iter().rev().find(|(parsing, _)| *parsing == id) {
+            Some((_, batch)) if *batch == self.batch => Has::Yes,
+            Some(_) => Has::Perhaps,
+            None => Has::No,
+        }
+    }
+
+    /// Sees to it that the server has the statement, ahead of what follows.
+    fn ensure_prepared(&mut self, statement: &Arc<Statement>) {
+        let has = self.has(statement.id);
+        if has != Has::Yes && !self.server.exchanges.is_skipping() {
+            self.make_room();
+            self.parse(statement, has, Order::Swallow, Note::Prepares(statement.clone()));
+        }
+    }
+
+    /// Sends Parse. Where the server may have the statement already, Close goes ahead: it never fails.
+    fn parse(&mut self, statement: &Arc<Statement>, has: Has, order: Order, note: Note) -> Option<Exchange> {
+        let name = statement.name.as_bytes();
+        if has == Has::Perhaps {
+            self.server.outbox.own(|buf| encode::close(buf, b'S', name));
+            self.server.exchanges.push(Exchange::new(What::Close, Order::Swallow));
+        }
+        self.server.outbox.own(|buf| encode::parse(buf, name, &statement.key.body));
+        let ignored = self.server.exchanges.push(Exchange::noting(What::Parse, order, note));
+        if ignored.is_none() {
+            self.parsing.push((statement.id, self.batch));
+        }
+        ignored
+    }
+
+    /// The least used statement of a full server goes.
+    fn make_room(&mut self) {
+        let limit = self.server.pool.config.prepared_limit;
+        while let Some(id) = self.server.prepared.evict(limit) {
+            let name = format!("{NAME_PREFIX}{id}");
+            self.server.outbox.own(|buf| encode::close(buf, b'S', name.as_bytes()));
+            let exchange = Exchange::noting(What::Close, Order::Swallow, Note::Evicts(id));
+            if self.server.exchanges.push(exchange).is_some() {
+                self.server.prepared.insert(id);
+                return;
+            }
+        }
+    }
+
+    /// A Parse of this statement has been answered, or will not be.
+    pub(super) fn parsed(&mut self, id: u64) {
+        if let Some(at) = self.parsing.iter().position(|(parsing, _)| *parsing == id) {
+            self.parsing.remove(at);
+        }
+    }
+
+    /// Undoes what the server ignored, as far as it concerns the server.
+    pub(super) fn undo(&mut self, dropped: &[Exchange]) {
+        for exchange in dropped {
+            match &exchange.note {
+                Note::Prepares(statement) => self.parsed(statement.id),
+                Note::Defines(define) if define.prepares => self.parsed(define.statement.id),
+                Note::Evicts(id) => self.server.prepared.insert(*id),
+                // Whatever the server has now, it is not what we thought.
+                Note::Unnamed(_) | Note::ForgetsUnnamed => self.server.unnamed = Unnamed::Of { session: 0, version: 0 },
+                _ => {}
+            }
+        }
+    }
+}
+
+/// PostgreSQL's bounds on the length of a client's message, by type (SocketBackend).
+fn check(header: Header) -> Result<(), ClientError> {
+    let small = matches!(header.tag, b'C' | b'D' | b'E' | b'H' | b'S' | b'X' | b'c' | b'f');
+    match header.tag {
+        b'P' | b'B' | b'D' | b'E' | b'C' | b'H' | b'S' | b'Q' | b'F' | b'd' | b'c' | b'f' | b'X' => {}
+        tag => return Err(ClientError::UnknownMessage { tag }),
+    }
+    if small && header.body as usize > SMALL_MESSAGE_BYTES_MAX {
+        return Err(ClientError::BadMessageLength { tag: header.tag });
+    }
+    Ok(())
+}

@@ -1,0 +1,528 @@
+//! From the client's first byte to its first ReadyForQuery: startup packets, authentication, and the settings that
+//! PostgreSQL tells at login.
+
+use std::sync::Arc;
+
+use crate::auth::md5::{self, Md5Hash, Salt};
+use crate::auth::plain::{StoredSecret, checked_password};
+use crate::auth::scram::server::{ServerBinding, ServerChallenged, ServerStart};
+use crate::auth::secret::Password;
+use crate::auth::verifier::{Candidates, Iterations, Verifier};
+use crate::base::bytes::Bytes;
+use crate::base::limits::{AUTH_MESSAGE_BYTES_MAX, CANCEL_TIMEOUT};
+use crate::base::time::Time;
+use crate::cluster::settings::{Settings, difference, is_plain};
+use crate::cluster::world::{Passwords, StartupSettings};
+use crate::config::{AuthType, Secret};
+use crate::session::console::{self, Console};
+use crate::session::cx::{Action, Answer, Ask, Cx};
+use crate::session::errors::ClientError;
+use crate::session::exchange::Note;
+use crate::session::inbound::Next;
+use crate::session::{ServerCluster, Session, State, discard_all, send_queries};
+use crate::wire::error;
+use crate::wire::startup::{self, Packet, Startup, StartupFault};
+use crate::wire::{TxStatus, encode};
+
+/// A client that has to prove who it is.
+pub struct Auth<S> {
+    pub until: Time,
+    target: Target<S>,
+    asked: StartupSettings,
+    step: Step,
+}
+
+/// Where the client goes once it has proved itself.
+enum Target<S> {
+    Cluster(Arc<ServerCluster<S>>),
+    Console,
+    /// Nowhere: the proof fails whatever it is.
+    Nobody,
+    /// The user exists, the database does not, or is not the user's.
+    NoDatabase(Passwords),
+}
+
+enum Step {
+    Md5(Salt),
+    Plain,
+    PlainChecking,
+    Scram,
+    /// The user's verifiers are being made; the client's first message waits.
+    ScramDeriving { mechanism: Vec<u8>, message: Vec<u8> },
+    ScramProof(ServerChallenged),
+}
+
+/// A client that has proved who it is, and waits for a server's word about its settings.
+pub struct Entry {
+    pub until: Time,
+    asked: StartupSettings,
+}
+
+impl<S> Session<S> {
+    pub(super) fn on_startup_bytes(&mut self, cx: &mut Cx<'_, S>) {
+        while let State::Startup { .. } = self.state {
+            match startup::parse(self.client.inbound.relay.unparsed()) {
+                Ok(None) => return,
+                Ok(Some((packet, length))) => {
+                    self.client.inbound.relay.advance(length);
+                    self.free_sent();
+                    self.on_packet(packet, cx);
+                }
+                Err(fault) => return self.fail(startup_fault(fault), cx),
+            }
+        }
+    }
+
+    fn on_packet(&mut self, packet: Packet, cx: &mut Cx<'_, S>) {
+        match packet {
+            // Neither is available; the client goes on in clear, or not at all.
+            Packet::Ssl | Packet::Gssenc => self.client.outbox.own(|buf| buf.push(b'N')),
+            Packet::Cancel(key) => {
+                cx.actions.push(Action::CancelKey(key));
+                self.state = State::Cancelling { until: cx.now + CANCEL_TIMEOUT };
+            }
+            Packet::Startup(startup) => self.on_startup(startup, cx),
+        }
+    }
+
+    fn on_startup(&mut self, packet: Startup, cx: &mut Cx<'_, S>) {
+        self.negotiate(&packet);
+        let (mut user, mut database, mut asked) = (None, None, StartupSettings::new());
+        for (name, value) in &packet.parameters {
+            let text = || String::from_utf8_lossy(value).into_owned();
+            match &**name {
+                "user" => user = Some(text()),
+                "database" => database = Some(text()),
+                "replication" if !is_off(value) => {
+                    return self.fail(ClientError::Unsupported("a replication connection"), cx);
+                }
+                "replication" => {}
+                "options" => match options(&text()) {
+                    Ok(options) => asked.extend(options),
+                    Err(option) => return self.fail(ClientError::BadOption(option), cx),
+                },
+                name if name.starts_with("_pq_.") => {}
+                name => asked.push((name.into(), value.as_slice().into())),
+            }
+        }
+        let Some(user) = user.filter(|user| !user.is_empty()) else {
+            return self.fail(ClientError::NoUser, cx);
+        };
+        let database = database.filter(|name| !name.is_empty()).unwrap_or_else(|| user.clone());
+        if cx.draining {
+            return self.fail(ClientError::ShuttingDown, cx);
+        }
+        if packet.version & 0xffff < 2 {
+            // Protocol 3.0 has room for four bytes.
+            self.key.secret = self.key.secret[..4].into();
+        }
+        self.who.user = user;
+        self.who.database = database;
+        self.begin_auth(asked, cx);
+    }
+
+    /// Protocol 3.2 and no `_pq_.` option is what we know; who asks for more is told (PostgreSQL:
+    /// SendNegotiateProtocolVersion).
+    fn negotiate(&mut self, packet: &Startup) {
+        let unknown: Vec<_> = packet
+            .parameters
+            .iter()
+            .filter(|(name, _)| name.starts_with("_pq_."))
+            .map(|(name, _)| name.as_bytes())
+            .collect();
+        if packet.version > startup::PROTOCOL_3_2 || !unknown.is_empty() {
+            let minor = packet.version.min(startup::PROTOCOL_3_2) & 0xffff;
+            self.client.outbox.own(|buf| encode::negotiate_version(buf, minor, &unknown));
+        }
+    }
+
+    fn begin_auth(&mut self, asked: StartupSettings, cx: &mut Cx<'_, S>) {
+        let State::Startup { until } = self.state else { return };
+        let config = &cx.world.config;
+        let (user, database) = (&self.who.user, &self.who.database);
+        let target = if *database == config.admin.name {
+            if *user == config.admin.user { Target::Console } else { Target::Nobody }
+        } else if let Some(cluster) = cx.world.cluster_of(database, user) {
+            Target::Cluster(cluster.clone())
+        } else if let Some(passwords) = cx.world.passwords_of(user) {
+            Target::NoDatabase(passwords.clone())
+        } else {
+            Target::Nobody
+        };
+        let kind = match (&target, config.general.auth_type) {
+            // The console is never open to everybody.
+            (Target::Console, AuthType::Trust) => AuthType::Scram,
+            // A user with a SCRAM verifier only can prove itself in no other way (as in PostgreSQL's md5 method).
+            (target, AuthType::Md5) if target.passwords(cx).is_some_and(|all| all.plain.is_empty()) => AuthType::Scram,
+            (_, kind) => kind,
+        };
+        let step = match kind {
+            AuthType::Trust => {
+                self.state = State::Auth(Box::new(Auth { until, target, asked, step: Step::Plain }));
+                return self.on_proved(cx);
+            }
+            AuthType::Md5 => {
+                let salt = Salt::new(cx.rng);
+                self.client.outbox.own(|buf| encode::authentication(buf, 5, &salt.0));
+                Step::Md5(salt)
+            }
+            AuthType::Plain => {
+                self.client.outbox.own(|buf| encode::authentication(buf, 3, &[]));
+                Step::Plain
+            }
+            AuthType::Scram => {
+                let mut names = Vec::new();
+                for mechanism in ServerBinding::Unavailable.mechanisms() {
+                    encode::cstr(&mut names, mechanism.name().as_bytes());
+                }
+                names.push(0);
+                self.client.outbox.own(|buf| encode::authentication(buf, 10, &names));
+                Step::Scram
+            }
+        };
+        self.state = State::Auth(Box::new(Auth { until, target, asked, step }));
+    }
+
+    pub(super) fn on_password_bytes(&mut self, cx: &mut Cx<'_, S>) {
+        let header = match self.client.inbound.next() {
+            Ok(Next::Frame(header)) => header,
+            Ok(_) => return,
+            Err(bad) => return self.fail(ClientError::BadMessageLength { tag: bad.tag }, cx),
+        };
+        match header.tag {
+            b'p' if header.body as usize <= AUTH_MESSAGE_BYTES_MAX => {}
+            b'X' => return self.close(cx),
+            _ => {
+                let text = format!("expected password response, got message type {}", header.tag);
+                return self.fail(ClientError::BadPasswordMessage(text), cx);
+            }
+        }
+        if !self.client.inbound.hold(header, cx.chunks) {
+            return;
+        }
+        let State::Auth(auth) = &mut self.state else { return };
+        if matches!(auth.step, Step::PlainChecking | Step::ScramDeriving { .. }) {
+            return;
+        }
+        let body = self.client.inbound.body(header).to_vec();
+        self.client.inbound.skip(header);
+        self.free_sent();
+        self.on_password(&body, cx);
+    }
+
+    fn on_password(&mut self, body: &[u8], cx: &mut Cx<'_, S>) {
+        let State::Auth(auth) = &mut self.state else { return };
+        match std::mem::replace(&mut auth.step, Step::Plain) {
+            Step::Md5(salt) => {
+                let response = body.strip_suffix(&[0]).unwrap_or(body);
+                let hashes = auth.target.md5_hashes(&self.who.user, cx);
+                match md5::verify(&hashes, salt, response) {
+                    Some(_) => self.on_proved(cx),
+                    None => self.reject(cx),
+                }
+            }
+            Step::Plain => {
+                let given = body.strip_suffix(&[0]).unwrap_or(body);
+                let Ok(given) = checked_password(given) else { return self.reject(cx) };
+                let given = Secret::new(String::from_utf8_lossy(given));
+                let secrets = auth.target.secrets(cx);
+                auth.step = Step::PlainChecking;
+                cx.actions.push(Action::Ask(Ask::Password { secrets, user: self.who.user.clone(), given }));
+            }
+            Step::Scram => self.on_scram_first(body, cx),
+            Step::ScramProof(challenged) => match challenged.client_final(body) {
+                Ok((message, _login)) => {
+                    self.client.outbox.own(|buf| encode::authentication(buf, 12, &message));
+                    self.on_proved(cx);
+                }
+                Err(fault) => {
+                    log::debug!("SCRAM of user {:?} from {}: {fault}", self.who.user, self.who.peer);
+                    self.reject(cx);
+                }
+            },
+            Step::PlainChecking | Step::ScramDeriving { .. } => {}
+        }
+    }
+
+    /// SASLInitialResponse.
+    fn on_scram_first(&mut self, body: &[u8], cx: &mut Cx<'_, S>) {
+        let mut bytes = Bytes::new(body);
+        let initial = bytes.cstr().and_then(|mechanism| {
+            let length = bytes.u32()? as usize;
+            Ok((mechanism, bytes.take(length)?))
+        });
+        let Ok((mechanism, message)) = initial else {
+            let text = "malformed SASLInitialResponse message".to_owned();
+            return self.fail(ClientError::BadPasswordMessage(text), cx);
+        };
+        let State::Auth(auth) = &mut self.state else { return };
+        let iterations = Iterations::DEFAULT;
+        let user = self.who.user.as_bytes();
+        let passwords = auth.target.passwords(cx);
+        let known = passwords.and_then(|passwords| passwords.candidates.get().cloned());
+        let candidates = match (known, passwords) {
+            (Some(known), _) => known,
+            (None, Some(passwords)) if !passwords.plain.is_empty() => {
+                let challenge = cx.shared.salts.challenge(user, iterations);
+                let ask = Ask::Candidates { challenge, passwords: passwords.plain.clone() };
+                auth.step = Step::ScramDeriving { mechanism: mechanism.to_vec(), message: message.to_vec() };
+                return cx.actions.push(Action::Ask(ask));
+            }
+            (None, Some(Passwords { hash: Some(hash), .. })) => match Verifier::parse(hash.expose()) {
+                Ok(verifier) => Arc::new(Candidates::of(verifier)),
+                Err(_) => Arc::new(Candidates::unknown(&cx.shared.salts, user, iterations)),
+            },
+            (None, _) => Arc::new(Candidates::unknown(&cx.shared.salts, user, iterations)),
+        };
+        self.challenge(candidates, mechanism, message, cx);
+    }
+
+    fn challenge(&mut self, candidates: Arc<Candidates>, mechanism: &[u8], message: &[u8], cx: &mut Cx<'_, S>) {
+        let started = ServerStart::new(candidates, ServerBinding::Unavailable, mechanism)
+            .and_then(|start| start.client_first(message, cx.rng));
+        let (reply, next) = match started {
+            Ok(started) => started,
+            Err(fault) => return self.fail(ClientError::BadPasswordMessage(fault.to_string()), cx),
+        };
+        self.client.outbox.own(|buf| encode::authentication(buf, 11, &reply));
+        if let State::Auth(auth) = &mut self.state {
+            auth.step = Step::ScramProof(next);
+        }
+    }
+
+    pub(super) fn on_auth_answer(&mut self, answer: Answer, cx: &mut Cx<'_, S>) {
+        let State::Auth(auth) = &mut self.state else { return };
+        match (std::mem::replace(&mut auth.step, Step::Plain), answer) {
+            (Step::ScramDeriving { mechanism, message }, Answer::Candidates(made)) => {
+                let user = self.who.user.as_bytes();
+                let candidates = made.unwrap_or_else(|| {
+                    Arc::new(Candidates::unknown(&cx.shared.salts, user, Iterations::DEFAULT))
+                });
+                if let Some(passwords) = auth.target.passwords(cx) {
+                    // Somebody else may have been first: the same value.
+                    let _ = passwords.candidates.set(candidates.clone());
+                }
+                self.challenge(candidates, &mechanism, &message, cx);
+            }
+            (Step::PlainChecking, Answer::Password { matches: true }) => self.on_proved(cx),
+            (Step::PlainChecking, Answer::Password { matches: false }) => self.reject(cx),
+            (step, _) => auth.step = step,
+        }
+    }
+
+    fn reject(&mut self, cx: &mut Cx<'_, S>) {
+        let user = self.who.user.clone();
+        log::warn!("password authentication failed for user {user:?}, database {:?}, from {}", self.who.database, self.who.peer);
+        self.fail(ClientError::PasswordRejected { user }, cx);
+    }
+
+    fn on_proved(&mut self, cx: &mut Cx<'_, S>) {
+        let State::Auth(auth) = std::mem::replace(&mut self.state, State::Skipping) else { return };
+        let Auth { until, target, asked, .. } = *auth;
+        match target {
+            Target::Cluster(cluster) => {
+                self.cluster = Some(cluster);
+                self.epoch = cx.world.epoch;
+                self.client.outbox.own(|buf| encode::authentication(buf, 0, &[]));
+                self.admit(asked, until, cx);
+            }
+            Target::Console => {
+                self.client.outbox.own(|buf| {
+                    encode::authentication(buf, 0, &[]);
+                    for (name, value) in console::PARAMETERS {
+                        encode::parameter_status(buf, name, value.as_bytes());
+                    }
+                    encode::backend_key(buf, &self.key);
+                    encode::ready(buf, TxStatus::Idle);
+                });
+                self.state = State::Console(Console::default());
+            }
+            // Under trust, too, a user who is not configured does not get in.
+            Target::Nobody => self.reject(cx),
+            Target::NoDatabase(_) => {
+                let database = self.who.database.clone();
+                self.fail(ClientError::NoDatabase { database }, cx);
+            }
+        }
+    }
+
+    /// The client may come in as soon as its settings are known.
+    fn admit(&mut self, asked: StartupSettings, until: Time, cx: &mut Cx<'_, S>) {
+        let Some(cluster) = self.cluster.clone() else { return };
+        if let Some(settings) = cluster.known(&asked) {
+            self.settings = settings;
+            return self.enter(cx);
+        }
+        if let Some(base) = cluster.base()
+            && asked.iter().all(|(name, value)| is_plain(name, value))
+        {
+            let mut settings = (*base).clone();
+            asked.iter().for_each(|(name, value)| settings.set(name, value));
+            self.settings = Arc::new(settings);
+            cluster.remember(asked, &self.settings);
+            return self.enter(cx);
+        }
+        let patience = cluster.pools.first().map(|pool| cx.now + pool.config.connect_timeout);
+        let until = patience.unwrap_or(until).min(until);
+        self.state = State::Login(Box::new(Entry { until, asked }));
+        self.ask_for_login_server(cx);
+    }
+
+    pub(super) fn ask_for_login_server(&mut self, cx: &mut Cx<'_, S>) {
+        self.look_up_cluster(cx);
+        self.checkout += 1;
+        match self.cluster.as_ref().and_then(|cluster| cluster.pools.first()) {
+            Some(pool) => cx.actions.push(Action::Checkout { pool: pool.clone(), number: self.checkout }),
+            None => self.fail(ClientError::Unconfigured, cx),
+        }
+    }
+
+    /// A server is here, to tell what it says at login and to try the client's startup settings.
+    pub(super) fn on_login_server(&mut self, link: usize, cx: &mut Cx<'_, S>) {
+        let (State::Login(entry), Some(cluster)) = (&mut self.state, &self.cluster) else { return };
+        let server = &mut self.links[link].server;
+        cluster.set_base(&server.base);
+        let mut wanted: Settings = (*server.base).clone();
+        entry.asked.iter().for_each(|(name, value)| wanted.set(name, value));
+        if server.tainted_by.is_some() {
+            discard_all(server);
+        }
+        self.settings = Arc::new(wanted);
+        match difference(&server.settings, &self.settings) {
+            Some(queries) => send_queries(server, &queries, Note::Settings),
+            None => self.on_login_settings(link, cx),
+        }
+    }
+
+    /// The server has taken the settings; what it reports now is what the client sees.
+    pub(super) fn on_login_settings(&mut self, link: usize, cx: &mut Cx<'_, S>) {
+        let State::Login(entry) = std::mem::replace(&mut self.state, State::Skipping) else { return };
+        let server = &mut self.links[link].server;
+        let settings = Settings { reported: server.settings.reported.clone(), other: self.settings.other.clone() };
+        self.settings = Arc::new(settings);
+        server.settings = self.settings.clone();
+        if let Some(cluster) = &self.cluster {
+            cluster.remember(entry.asked, &self.settings);
+        }
+        self.part_with(link, cx);
+        self.enter(cx);
+    }
+
+    /// The server has refused a startup setting: as at a login of PostgreSQL's own, that is fatal.
+    pub(super) fn on_login_refused(&mut self, link: usize, body: &[u8], cx: &mut Cx<'_, S>) {
+        // Some of the settings may have been taken: nobody else must meet them.
+        self.links[link].server.tainted_by = Some(0);
+        self.client.outbox.own(|buf| {
+            encode::message(buf, b'E', |buf| {
+                for (code, value) in error::fields(body) {
+                    buf.push(code);
+                    encode::cstr(buf, if matches!(code, b'S' | b'V') { b"FATAL" } else { value });
+                }
+                buf.push(0);
+            });
+        });
+        self.who.errors += 1;
+        self.close(cx);
+    }
+
+    /// The login is complete.
+    fn enter(&mut self, cx: &mut Cx<'_, S>) {
+        let (key, settings) = (&self.key, &self.settings);
+        self.client.outbox.own(|buf| {
+            for (name, value) in &settings.reported {
+                encode::parameter_status(buf, name, value);
+            }
+            encode::backend_key(buf, key);
+            encode::ready(buf, TxStatus::Idle);
+        });
+        self.state = State::Idle { since: cx.now, peeked: 0 };
+        if cx.world.config.general.log_connections {
+            let who = &self.who;
+            log::info!("client {} of user {:?}, database {:?} connected", who.peer, who.user, who.database);
+        }
+        self.on_idle_bytes(cx);
+    }
+}
+
+impl<S> Target<S> {
+    fn passwords<'a>(&'a self, cx: &'a Cx<'_, S>) -> Option<&'a Passwords> {
+        match self {
+            Target::Cluster(cluster) => Some(&cluster.passwords),
+            Target::Console => Some(&cx.world.admin),
+            Target::NoDatabase(passwords) => Some(passwords),
+            Target::Nobody => None,
+        }
+    }
+
+    fn md5_hashes(&self, user: &str, cx: &Cx<'_, S>) -> Vec<Md5Hash> {
+        let plain = self.passwords(cx).into_iter().flat_map(|passwords| &passwords.plain);
+        plain
+            .map(|secret| {
+                Md5Hash::parse(secret.as_bytes()).unwrap_or_else(|| Md5Hash::of(secret.as_bytes(), user.as_bytes()))
+            })
+            .collect()
+    }
+
+    fn secrets(&self, cx: &Cx<'_, S>) -> Vec<StoredSecret> {
+        let Some(passwords) = self.passwords(cx) else { return Vec::new() };
+        let plain = passwords.plain.iter().map(|secret| StoredSecret::Text(Password::new(secret.as_bytes())));
+        let hash = passwords.hash.iter().map(|hash| StoredSecret::parse(hash.expose()));
+        plain.chain(hash).collect()
+    }
+}
+
+/// The settings in the startup parameter `options`: `-c name=value`, `-cname=value` and `--name=value`, where a
+/// dash in a long name stands for an underscore (PostgreSQL: process_postgres_switches).
+fn options(text: &str) -> Result<StartupSettings, String> {
+    let mut settings = StartupSettings::new();
+    let mut arguments = startup::split_options(text).into_iter();
+    while let Some(argument) = arguments.next() {
+        let setting = if let Some(long) = argument.strip_prefix("--") {
+            let (name, value) = long.split_once('=').ok_or(argument.clone())?;
+            Some((name.replace('-', "_"), value.to_owned()))
+        } else if argument == "-c" {
+            let next = arguments.next().ok_or(argument)?;
+            next.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))
+        } else if let Some(short) = argument.strip_prefix("-c") {
+            short.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))
+        } else {
+            return Err(argument);
+        };
+        let (name, value) = setting.ok_or_else(|| "-c".to_owned())?;
+        settings.push((name.into(), value.into_bytes().into()));
+    }
+    Ok(settings)
+}
+
+fn is_off(value: &[u8]) -> bool {
+    [&b"off"[..], b"false", b"no", b"0", b""].iter().any(|off| value.eq_ignore_ascii_case(off))
+}
+
+fn startup_fault(fault: StartupFault) -> ClientError {
+    match fault {
+        StartupFault::UnsupportedVersion(version) => ClientError::UnsupportedVersion(version),
+        StartupFault::BadLength(length) => ClientError::BadStartup(format!("length {length}")),
+        StartupFault::Malformed => ClientError::BadStartup("expected terminator as last byte".into()),
+        StartupFault::BadName => ClientError::BadStartup("a parameter's name is not UTF-8".into()),
+        StartupFault::TooManyParameters => ClientError::BadStartup("too many parameters".into()),
+        StartupFault::BadCancel => ClientError::BadStartup("a cancel request of impossible length".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_the_startup_packet() {
+        let one = |name: &str, value: &str| -> (Box<str>, Box<[u8]>) { (name.into(), value.as_bytes().into()) };
+        assert_eq!(
+            options("-c a=b --work-mem=4MB -cx=y\\ z"),
+            Ok(vec![one("a", "b"), one("work_mem", "4MB"), one("x", "y z")])
+        );
+        assert_eq!(options("-S 4"), Err("-S".to_owned()));
+        assert_eq!(options("--work-mem"), Err("--work-mem".to_owned()));
+        assert_eq!(options("-c"), Err("-c".to_owned()));
+        assert_eq!(options(""), Ok(vec![]));
+    }
+}

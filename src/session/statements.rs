@@ -1,0 +1,164 @@
+//! A client's prepared statements, by its own names.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::cluster::statements::Statement;
+use crate::session::exchange::{Defines, Exchange, Forgets, Note};
+
+#[derive(Debug, Default)]
+pub struct ClientStatements {
+    named: BTreeMap<Box<[u8]>, Arc<Statement>>,
+    pub unnamed: UnnamedStatement,
+    /// Counts the client's unnamed statements.
+    pub version: u32,
+    /// Names that are passed through and stand for a COPY FROM STDIN.
+    pub copies: Vec<Box<[u8]>>,
+}
+
+/// The client's unnamed statement, kept for a server that does not have it.
+#[derive(Debug, Default)]
+pub enum UnnamedStatement {
+    #[default]
+    None,
+    Kept {
+        version: u32,
+        /// The body of Parse behind the name.
+        body: Vec<u8>,
+        is_copy: bool,
+    },
+    /// There is one, but only its server knows it: it was too long to keep.
+    Lost { version: u32, is_copy: bool },
+}
+
+impl ClientStatements {
+    pub fn find(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+        self.named.get(name)
+    }
+
+    pub fn define(&mut self, name: &[u8], statement: Arc<Statement>) {
+        self.named.insert(name.into(), statement);
+    }
+
+    pub fn forget(&mut self, name: &[u8]) -> Option<Arc<Statement>> {
+        self.named.remove(name)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Arc<Statement>)> {
+        self.named.iter().map(|(name, statement)| (&**name, statement))
+    }
+
+    pub fn len(&self) -> usize {
+        self.named.len()
+    }
+
+    /// Keeps the unnamed statement whose Parse has this body (behind the name), and returns its version.
+    pub fn keep_unnamed(&mut self, parsed: &[u8]) -> u32 {
+        self.version = self.version.wrapping_add(1);
+        let is_copy = is_copy(parsed);
+        let mut body = match std::mem::take(&mut self.unnamed) {
+            UnnamedStatement::Kept { mut body, .. } => {
+                body.clear();
+                body
+            }
+            _ => Vec::new(),
+        };
+        body.extend_from_slice(parsed);
+        self.unnamed = UnnamedStatement::Kept { version: self.version, body, is_copy };
+        self.version
+    }
+
+    pub fn lose_unnamed(&mut self, is_copy: bool) -> u32 {
+        self.version = self.version.wrapping_add(1);
+        self.unnamed = UnnamedStatement::Lost { version: self.version, is_copy };
+        self.version
+    }
+
+    /// Undoes what messages meant that the server ignored, the last one first. The first of them is the one that
+    /// failed, if `failed`.
+    pub fn undo(&mut self, dropped: &[Exchange]) {
+        for exchange in dropped.iter().rev() {
+            match &exchange.note {
+                Note::Defines(define) => {
+                    let Defines { name, statement, .. } = &**define;
+                    if self.named.get(name).is_some_and(|now| Arc::ptr_eq(now, statement)) {
+                        self.named.remove(name);
+                    }
+                }
+                Note::Forgets(forget) => {
+                    let Forgets { name, statement } = &**forget;
+                    self.named.insert(name.clone(), statement.clone());
+                }
+                // The one before it is not known any more; who binds it gets an error.
+                Note::Unnamed(version) if self.unnamed.version() == Some(*version) => {
+                    self.unnamed = UnnamedStatement::None;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl UnnamedStatement {
+    pub fn version(&self) -> Option<u32> {
+        match self {
+            UnnamedStatement::None => None,
+            UnnamedStatement::Kept { version, .. } | UnnamedStatement::Lost { version, .. } => Some(*version),
+        }
+    }
+
+    pub fn is_copy(&self) -> bool {
+        matches!(self, UnnamedStatement::Kept { is_copy: true, .. } | UnnamedStatement::Lost { is_copy: true, .. })
+    }
+}
+
+/// Whether a statement's first word is COPY: its Execute may begin a COPY FROM STDIN. Comments before it are passed
+/// over as PostgreSQL does, nested ones too.
+pub fn is_copy(text: &[u8]) -> bool {
+    let mut rest = text;
+    loop {
+        rest = rest.trim_ascii_start();
+        if let Some(comment) = rest.strip_prefix(b"--") {
+            let Some(end) = comment.iter().position(|&byte| matches!(byte, b'\n' | b'\r')) else { return false };
+            rest = &comment[end..];
+        } else if rest.starts_with(b"/*") {
+            let Some(end) = comment_end(rest) else { return false };
+            rest = &rest[end..];
+        } else {
+            let word = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
+            return rest[..word].eq_ignore_ascii_case(b"copy");
+        }
+    }
+}
+
+fn comment_end(text: &[u8]) -> Option<usize> {
+    let (mut depth, mut at) = (0, 0);
+    while at + 1 < text.len() {
+        match &text[at..at + 2] {
+            b"/*" => (depth, at) = (depth + 1, at + 2),
+            b"*/" => {
+                (depth, at) = (depth - 1, at + 2);
+                if depth == 0 {
+                    return Some(at);
+                }
+            }
+            _ => at += 1,
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies() {
+        for text in ["copy t from stdin", " \n/* a /* b */ c */ -- d\nCoPy\tt from stdin", "COPY(select 1) to stdout"] {
+            assert!(is_copy(text.as_bytes()), "{text}");
+        }
+        for text in ["", "copying", "select 'copy'", "/* copy", "-- copy t", "/*/ copy */ select", "copy_x"] {
+            assert!(!is_copy(text.as_bytes()), "{text}");
+        }
+    }
+}
