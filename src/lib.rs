@@ -18,3 +18,7 @@ pub mod cluster;
 pub mod admin;
 
 pub mod session;
+
+pub mod io;
+pub mod worker;
+pub mod control;

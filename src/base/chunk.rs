@@ -69,6 +69,11 @@ impl Chunks {
         self.out_bytes
     }
 
+    /// Whether there is anything that could be freed.
+    pub fn has_spare(&self) -> bool {
+        self.free.iter().any(|free| !free.is_empty())
+    }
+
     /// Frees what was never needed since the last call, and says whether that was anything.
     pub fn trim(&mut self) -> bool {
         let mut freed = false;

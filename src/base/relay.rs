@@ -85,6 +85,13 @@ impl Relay {
         }
     }
 
+    /// Gives the chunk back with whatever is in it.
+    pub fn release(&mut self, chunks: &mut Chunks) {
+        self.base += u64::from(self.filled);
+        (self.freed, self.parsed, self.filled) = (0, 0, 0);
+        self.rest(chunks);
+    }
+
     /// Makes room for `n` unparsed bytes in one piece: a frame that must be seen whole.
     pub fn reserve(&mut self, n: usize, chunks: &mut Chunks) {
         if self.parsed as usize + n <= self.chunk.len() {

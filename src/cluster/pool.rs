@@ -202,6 +202,11 @@ impl<T> PoolState<T> {
         Some(self.idle.remove(at).server)
     }
 
+    /// The parked server `id`, to look at.
+    pub fn parked(&self, id: u64) -> Option<&T> {
+        self.idle.iter().find(|parked| parked.id == id).map(|parked| &parked.server)
+    }
+
     /// A server that was opening is ready.
     pub fn opened(&mut self, server: T, worker: WorkerId, now: Time) -> Checkin<T> {
         self.opening -= 1;
@@ -250,6 +255,11 @@ impl<T> PoolState<T> {
     fn after_failure(&mut self) -> Vec<Ticket> {
         self.failing = true;
         if self.idle.len() + self.busy + self.opening > 0 { Vec::new() } else { self.dismiss() }
+    }
+
+    /// A closing server has gone; those who wait are seen to by `retry`.
+    pub fn closed_quietly(&mut self) {
+        self.closing -= 1;
     }
 
     /// Takes everybody out of the queue.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
 use crate::auth::verifier::Candidates;
@@ -134,6 +134,9 @@ pub struct Pool<T> {
 pub struct Shelf<T> {
     pub state: PoolState<T>,
     pub tally: Tally,
+    /// The tally at the beginning of this statistics period, and what the one before it added.
+    pub period_start: Tally,
+    pub last_period: Tally,
     /// Servers older than this are closed when they come back (RECONNECT).
     pub not_before: Time,
     /// Why the last server could not be opened.
@@ -162,6 +165,8 @@ impl<T> Pool<T> {
         let shelf = Shelf {
             state: PoolState::new(config.size, workers),
             tally: Tally::default(),
+            period_start: Tally::default(),
+            last_period: Tally::default(),
             not_before: Time::ZERO,
             last_failure: None,
         };
@@ -171,6 +176,17 @@ impl<T> Pool<T> {
     /// The pool's state. A panic elsewhere does not make it unusable: every change of it is complete.
     pub fn lock(&self) -> MutexGuard<'_, Shelf<T>> {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Pool<T> {
+    /// The pool's state, if nobody is at it.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, Shelf<T>>> {
+        match self.shelf.try_lock() {
+            Ok(shelf) => Some(shelf),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 }
 

@@ -36,7 +36,9 @@ mod statements;
 use std::sync::Arc;
 
 pub use cleanup::{Closing, Unbound};
+pub use console::PARAMETERS as CONSOLE_PARAMETERS;
 
+use crate::base::chunk::Chunks;
 use crate::base::limits::{FAREWELL_TIMEOUT, OWN_BYTES_MAX};
 use crate::base::outbox::{Outbox, Source};
 use crate::base::time::Time;
@@ -227,6 +229,19 @@ impl<S> Session<S> {
         }
         for link in &mut self.links {
             link.server.inbound.relay.rest(cx.chunks);
+        }
+    }
+
+    /// Gives all buffers back: the session has ended.
+    pub fn release_buffers(&mut self, chunks: &mut Chunks) {
+        self.client.outbox.clear(chunks);
+        self.client.inbound.relay.release(chunks);
+    }
+
+    /// The cancel request that this client sent has been carried out, as far as it could be.
+    pub fn on_cancelled(&mut self, cx: &mut Cx<'_, S>) {
+        if let State::Cancelling { .. } = self.state {
+            self.close(cx);
         }
     }
 
@@ -498,8 +513,11 @@ impl<S> Session<S> {
     pub fn unlink(&mut self, link: usize, cx: &mut Cx<'_, S>) -> Box<Server<S>> {
         let Link { mut server, .. } = self.links.remove(link);
         if self.client.outbox.first_of(source(link)).is_some() {
-            let relay = &mut server.inbound.relay;
-            self.client.outbox.adopt(source(link), relay, cx.chunks);
+            self.client.outbox.adopt(source(link), &mut server.inbound.relay, cx.chunks);
+        }
+        // What the server has not been sent yet goes with it.
+        if server.outbox.first_of(0).is_some() {
+            server.outbox.adopt(0, &mut self.client.inbound.relay, cx.chunks);
         }
         free_sent(&mut server.inbound.relay, None);
         server

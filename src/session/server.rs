@@ -83,6 +83,8 @@ pub struct Server<S> {
     pub address: SocketAddr,
     /// Which attempt at opening it this was.
     pub attempt: u64,
+    /// Why the connection could not be made.
+    pub connect_error: Option<String>,
     pub phase: Phase,
     pub inbound: Inbound,
     pub outbox: Outbox,
@@ -128,6 +130,7 @@ impl<S> Server<S> {
             home: Home { worker: 0, token: 0 },
             address,
             attempt,
+            connect_error: None,
             ready: Readiness { readable: false, writable: false, closing: false },
             number,
             phase: Phase::Login(Box::new(login)),
@@ -167,11 +170,39 @@ impl<S> Server<S> {
         self.tally = Tally::default();
     }
 
+    /// Gives all buffers back: the server has gone.
+    pub fn release_buffers(&mut self, chunks: &mut Chunks) {
+        self.outbox.clear(chunks);
+        self.inbound.relay.release(chunks);
+    }
+
     /// Gives memory back while it rests.
     pub fn rest(&mut self, chunks: &mut Chunks) {
         free_sent(&mut self.inbound.relay, None);
         self.inbound.relay.rest(chunks);
         self.outbox.rest(4096);
+    }
+}
+
+impl<S> Drop for Server<S> {
+    /// While a panic unwinds, nobody else will say that the slot is free.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let Some(mut shelf) = self.pool.try_lock() else {
+            // The state of the pool is unknown: a pool that is never whole again would be worse than a restart.
+            log::error!("a panic lost a slot of a pool; stopping");
+            std::process::abort();
+        };
+        match self.phase {
+            Phase::Login(_) => drop(shelf.state.open_failed()),
+            Phase::Ready | Phase::Cleaning { .. } => {
+                shelf.state.close();
+                shelf.state.closed_quietly();
+            }
+            Phase::Closing { .. } => shelf.state.closed_quietly(),
+        }
     }
 }
 

@@ -41,14 +41,30 @@ pub struct Tally {
     pub re_synced: u64,
 }
 
+macro_rules! each_field {
+    ($do:ident) => {
+        $do!(transactions queries assignments received sent transaction_micros idle_in_transaction_micros
+             query_micros wait_micros parses binds closes errors cleaned rollbacks connect_micros connects
+             reads writes auth_attempts rows_inserted rows_updated rows_deleted out_of_sync force_closed
+             re_synced)
+    };
+}
+
 impl AddAssign<&Tally> for Tally {
     fn add_assign(&mut self, other: &Tally) {
         macro_rules! add {
             ($($field:ident)*) => { $(self.$field += other.$field;)* };
         }
-        add!(transactions queries assignments received sent transaction_micros idle_in_transaction_micros
-             query_micros wait_micros parses binds closes errors cleaned rollbacks connect_micros connects
-             reads writes auth_attempts rows_inserted rows_updated rows_deleted out_of_sync force_closed
-             re_synced);
+        each_field!(add);
+    }
+}
+
+impl Tally {
+    /// What has been added since `earlier`.
+    pub fn since(&self, earlier: &Tally) -> Tally {
+        macro_rules! subtract {
+            ($($field:ident)*) => { Tally { $($field: self.$field.saturating_sub(earlier.$field),)* } };
+        }
+        each_field!(subtract)
     }
 }

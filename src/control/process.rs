@@ -1,0 +1,432 @@
+//! The control thread.
+//!
+//! ```text
+//!  Running ─ signal, SHUTDOWN ─► Draining ─ shutdown_timeout ─► (Cancelling ─ shutdown_termination_timeout ─►) Terminating
+//!                                   └── every client has gone ──► Parting: servers are said goodbye to ──► the end
+//! ```
+//! A second signal ends the process at once.
+
+use std::io::{self, Read};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use mio::net::{TcpListener, TcpStream, UnixStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use socket2::{Domain, Socket, Type};
+
+use crate::admin::{Command, complete};
+use crate::base::limits::{ACCEPT_RETRY, ACCEPTS_PER_TURN_MAX, CLOSE_TIMEOUT, FAREWELL_TIMEOUT};
+use crate::base::time::Time;
+use crate::cluster::shared::Shared;
+use crate::config::Config;
+use crate::control::helper;
+use crate::io::mio_net::{Clock, MioNet};
+use crate::io::random::OsRng;
+use crate::io::sys;
+use crate::session::errors::ClientError;
+use crate::session::server::ServerWorld;
+use crate::worker::Worker;
+use crate::worker::mail::{Common, Mail, Mailbox, Order, Orders, Peer};
+use crate::worker::upkeep::{self, Upkeep, replace_world};
+
+const LISTENER: Token = Token(0);
+const SIGNALS: [(Token, i32); 3] = [(Token(1), SIGHUP), (Token(2), SIGTERM), (Token(3), SIGINT)];
+const WAKER: Token = Token(4);
+/// Connections that the kernel may hold for us to accept.
+const BACKLOG: i32 = 4096;
+
+/// Why a configuration cannot be used: lines to show.
+pub type Faults = Vec<String>;
+
+type World = ServerWorld<TcpStream>;
+
+pub struct Process {
+    poll: Poll,
+    clock: Clock,
+    listener: Option<TcpListener>,
+    accept_again: Time,
+    signals: Vec<(Token, i32, UnixStream)>,
+    inbox: Arc<Inbox>,
+    common: Arc<Common<TcpStream>>,
+    world: Arc<World>,
+    upkeep: Upkeep,
+    next_upkeep: Time,
+    stage: Stage,
+    drained: usize,
+    load: Box<dyn FnMut() -> Result<Config, Faults>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Running,
+    Draining { until: Time },
+    Cancelling { until: Time },
+    Terminating { until: Time },
+    Parting { until: Time },
+    Ended,
+}
+
+/// Orders of workers: those for the helper go on to it, the others wait here for the control thread.
+struct Inbox {
+    helper: Sender<Order>,
+    waiting: Mutex<Vec<Order>>,
+    waker: Waker,
+}
+
+impl Orders for Arc<Inbox> {
+    fn send(&self, order: Order) {
+        match order {
+            Order::Resolve { .. } | Order::Ask { .. } => {
+                // The helper ends only with the process.
+                let _ = self.helper.send(order);
+            }
+            order => {
+                self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(order);
+                if let Err(error) = self.waker.wake() {
+                    log::error!("cannot wake the control thread: {error}");
+                }
+            }
+        }
+    }
+}
+
+/// Runs until the process is told to stop. `load` reads the configuration again, for a reload.
+pub fn run(config: Config, load: Box<dyn FnMut() -> Result<Config, Faults>>) -> io::Result<()> {
+    let mut process = Process::start(config, load)?;
+    while process.stage != Stage::Ended {
+        process.turn()?;
+    }
+    process.stop();
+    Ok(())
+}
+
+impl Process {
+    fn start(config: Config, load: Box<dyn FnMut() -> Result<Config, Faults>>) -> io::Result<Process> {
+        match sys::raise_file_limit() {
+            Ok(limit) => log::info!("at most {limit} open files"),
+            Err(error) => log::warn!("cannot raise the limit of open files: {error}"),
+        }
+        let poll = Poll::new()?;
+        let clock = Clock::new();
+        let mut listener = listen(&config.general.host, config.general.port)?;
+        let address = listener.local_addr()?;
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let signals = watch_signals(&poll)?;
+
+        let (helper_orders, helper_inbox) = mpsc::channel();
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        let inbox = Arc::new(Inbox { helper: helper_orders, waiting: Mutex::default(), waker });
+        let workers = config.general.workers.max(1);
+        let mut nets = Vec::new();
+        let mut peers = Vec::new();
+        for _ in 0..workers {
+            let net = MioNet::new(clock)?;
+            peers.push(Peer {
+                mailbox: Mailbox::new(Box::new(net.waker()?)),
+                registrar: Box::new(net.registrar()?),
+                clients: AtomicUsize::new(0),
+            });
+            nets.push(net);
+        }
+        let common = Arc::new(Common {
+            peers,
+            shared: Shared::new(config.general.prepared_statements_limit, &mut OsRng::new()?),
+            orders: Box::new(inbox.clone()),
+            servers: AtomicUsize::new(0),
+            bugs: AtomicUsize::new(0),
+        });
+        let world = Arc::new(World::build(Arc::new(config), None));
+
+        let mut threads = Vec::new();
+        for (id, net) in nets.into_iter().enumerate() {
+            let (common, world, rng) = (common.clone(), world.clone(), Box::new(OsRng::new()?));
+            let name = format!("pgdog-worker-{id}");
+            let body = move || work(Worker::new(id as u16, net, common, world, rng));
+            threads.push(std::thread::Builder::new().name(name).spawn(body)?);
+        }
+        let for_helper = common.clone();
+        std::thread::Builder::new()
+            .name("pgdog-helper".into())
+            .spawn(move || helper::run(&helper_inbox, &for_helper))?;
+
+        log::info!(
+            "pgdog {} listens on {address}: {workers} workers, {} pools",
+            env!("CARGO_PKG_VERSION"),
+            world.pools.len()
+        );
+        let now = clock.now();
+        Ok(Process {
+            poll,
+            clock,
+            listener: Some(listener),
+            accept_again: Time::NEVER,
+            signals,
+            inbox,
+            common,
+            world,
+            upkeep: Upkeep::new(now),
+            next_upkeep: now,
+            stage: Stage::Running,
+            drained: 0,
+            load,
+            threads,
+        })
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(64);
+        let until = self.next_upkeep.min(self.accept_again).min(self.stage.deadline());
+        match self.poll.poll(&mut events, Some(until.since(self.clock.now()))) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        let now = self.clock.now();
+        for event in &events {
+            match event.token() {
+                LISTENER => self.accept(now),
+                WAKER => {}
+                token => self.on_signal(token, now),
+            }
+        }
+        if now >= self.accept_again {
+            self.accept_again = Time::NEVER;
+            self.accept(now);
+        }
+        let orders = std::mem::take(&mut *self.inbox.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        for order in orders {
+            self.on_order(order, now);
+        }
+        if now >= self.next_upkeep {
+            self.next_upkeep = now + upkeep::INTERVAL;
+            if self.stage.is_serving() {
+                self.upkeep.run(&self.world, &self.common, now);
+            }
+        }
+        self.advance(now);
+        Ok(())
+    }
+
+    /// Readiness is reported once: everything is accepted now, or looked at again soon.
+    fn accept(&mut self, now: Time) {
+        let Some(listener) = &self.listener else { return };
+        for _ in 0..ACCEPTS_PER_TURN_MAX {
+            match listener.accept() {
+                Ok((socket, peer)) => self.deal(socket, peer),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => return,
+                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
+                    _ => {
+                        log::error!("cannot accept a client: {error}");
+                        self.accept_again = now + ACCEPT_RETRY;
+                        return;
+                    }
+                },
+            }
+        }
+        self.accept_again = now;
+    }
+
+    /// The worker with the fewest clients gets the next one.
+    fn deal(&self, socket: TcpStream, peer: SocketAddr) {
+        let fewest = self.common.peers.iter().enumerate().min_by_key(|(_, peer)| peer.clients.load(Ordering::Relaxed));
+        if let Some((worker, to)) = fewest {
+            to.clients.fetch_add(1, Ordering::Relaxed);
+            self.common.post(worker as u16, Mail::Client { socket, peer });
+        }
+    }
+
+    fn on_signal(&mut self, token: Token, now: Time) {
+        let Some((_, signal, pipe)) = self.signals.iter_mut().find(|(of, ..)| *of == token) else { return };
+        let signal = *signal;
+        let mut bytes = [0; 64];
+        while matches!(pipe.read(&mut bytes), Ok(n) if n > 0) {}
+        match (signal, self.stage) {
+            (SIGHUP, _) => drop(self.reload()),
+            (_, Stage::Running) => self.shut_down(now),
+            _ => {
+                log::warn!("a second signal: stopping at once");
+                std::process::exit(1);
+            }
+        }
+    }
+
+    fn on_order(&mut self, order: Order, now: Time) {
+        match order {
+            Order::Control { asker, command } => {
+                let answer = match command {
+                    Command::Reload => self.reload().map(|()| complete("RELOAD")).map_err(|faults| {
+                        let text = format!("the configuration is unchanged: {}", faults.join("; "));
+                        ClientError::Console { state: "F0000", text }
+                    }),
+                    Command::Shutdown => {
+                        self.shut_down(now);
+                        Ok(complete("SHUTDOWN"))
+                    }
+                    _ => Err(ClientError::Internal),
+                };
+                self.common.post(asker.worker, Mail::Console { token: asker.token, answer });
+            }
+            Order::Drained => self.drained += 1,
+            Order::Resolve { .. } | Order::Ask { .. } => {}
+        }
+    }
+
+    /// Reads the configuration again. A faulty one changes nothing.
+    fn reload(&mut self) -> Result<(), Faults> {
+        let mut config = (self.load)().inspect_err(|faults| {
+            log::error!("the configuration cannot be used and stays as it was:");
+            faults.iter().for_each(|fault| log::error!("{fault}"));
+        })?;
+        let changes = Config::changes(&self.world.config, &config);
+        for key in &changes.restart {
+            log::warn!("{key} has changed: that takes a restart");
+        }
+        config.keep_running(&self.world.config);
+        crate::io::log::set_level(&config.general.log_level);
+        self.common.shared.statements().set_limit(config.general.prepared_statements_limit);
+        let world = Arc::new(World::build(Arc::new(config), Some(&self.world)));
+        replace_world(&self.world, &world, &self.common);
+        self.world = world;
+        log::info!("the configuration has been read again");
+        Ok(())
+    }
+
+    fn shut_down(&mut self, now: Time) {
+        if self.stage != Stage::Running {
+            return;
+        }
+        log::info!("shutting down: no new clients and transactions");
+        self.listener = None;
+        self.accept_again = Time::NEVER;
+        self.stage = Stage::Draining { until: now + self.world.config.general.shutdown_timeout };
+        self.tell_all(|| Mail::Drain);
+    }
+
+    /// Goes on to the next stage when the present one is over.
+    fn advance(&mut self, now: Time) {
+        let everybody_gone = self.drained >= self.common.peers.len();
+        match self.stage {
+            Stage::Draining { .. } | Stage::Cancelling { .. } | Stage::Terminating { .. } if everybody_gone => {
+                for pool in &self.world.pools {
+                    let (servers, _) = pool.lock().state.retire();
+                    for server in servers {
+                        self.common.post(server.home.worker, Mail::Close { server });
+                    }
+                }
+                self.stage = Stage::Parting { until: now + CLOSE_TIMEOUT };
+                self.next_upkeep = now;
+            }
+            Stage::Draining { until } if now >= until => {
+                log::warn!("shutdown_timeout is over; clients with open transactions are disconnected");
+                match self.world.config.general.shutdown_termination_timeout {
+                    Some(limit) => {
+                        self.tell_all(|| Mail::Terminate { cancel: true });
+                        self.stage = Stage::Cancelling { until: now + limit };
+                    }
+                    None => self.terminate(now),
+                }
+            }
+            Stage::Cancelling { until } if now >= until => self.terminate(now),
+            Stage::Terminating { until } | Stage::Parting { until } if now >= until => self.stage = Stage::Ended,
+            Stage::Parting { .. } => {
+                let left: usize = self.world.pools.iter().map(|pool| pool.lock().state.counts().total()).sum();
+                if left == 0 {
+                    self.stage = Stage::Ended;
+                }
+                self.next_upkeep = now + std::time::Duration::from_millis(10);
+            }
+            _ => {}
+        }
+    }
+
+    fn terminate(&mut self, now: Time) {
+        self.tell_all(|| Mail::Terminate { cancel: false });
+        self.stage = Stage::Terminating { until: now + FAREWELL_TIMEOUT };
+    }
+
+    fn tell_all(&self, mail: impl Fn() -> Mail<TcpStream>) {
+        for worker in 0..self.common.peers.len() {
+            self.common.post(worker as u16, mail());
+        }
+    }
+
+    fn stop(self) {
+        self.tell_all(|| Mail::Stop);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                log::error!("a worker has panicked");
+            }
+        }
+        log::info!("stopped");
+    }
+}
+
+impl Stage {
+    fn deadline(self) -> Time {
+        match self {
+            Stage::Running | Stage::Ended => Time::NEVER,
+            Stage::Draining { until }
+            | Stage::Cancelling { until }
+            | Stage::Terminating { until }
+            | Stage::Parting { until } => until,
+        }
+    }
+
+    fn is_serving(self) -> bool {
+        matches!(self, Stage::Running | Stage::Draining { .. } | Stage::Cancelling { .. })
+    }
+}
+
+/// The loop of a worker's thread.
+fn work(mut worker: Worker<MioNet>) {
+    let mut events = Vec::new();
+    while !worker.is_stopped() {
+        let until = worker.wait_until();
+        if let Err(error) = worker.net.poll(until, &mut events) {
+            log::error!("worker {} cannot wait for events: {error}", worker.id);
+            std::process::abort();
+        }
+        worker.turn(&events);
+        events.clear();
+    }
+}
+
+fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("host {host:?} has no address"));
+    for address in (host, port).to_socket_addrs()? {
+        match bind(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")),
+        }
+    }
+    Err(last)
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+fn watch_signals(poll: &Poll) -> io::Result<Vec<(Token, i32, UnixStream)>> {
+    let mut signals = Vec::new();
+    for (token, signal) in SIGNALS {
+        let (read, write) = StdUnixStream::pair()?;
+        read.set_nonblocking(true)?;
+        write.set_nonblocking(true)?;
+        signal_hook::low_level::pipe::register(signal, write)?;
+        let mut read = UnixStream::from_std(read);
+        poll.registry().register(&mut read, token, Interest::READABLE)?;
+        signals.push((token, signal, read));
+    }
+    Ok(signals)
+}

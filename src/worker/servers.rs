@@ -1,0 +1,597 @@
+//! Servers in nobody's hands: opened, logged in, parked, taken over from other workers, cleaned, closed; and the
+//! connections that carry cancel requests to them.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use subtle::ConstantTimeEq;
+
+use crate::base::limits::CANCEL_TIMEOUT;
+use crate::base::outbox::Outbox;
+use crate::base::time::Time;
+use crate::cluster::pool::Checkin;
+use crate::cluster::world::OpenFailure;
+use crate::io::net::{Event, Net, Socket};
+use crate::session::cx::{Answer, Ask};
+use crate::session::server::{Home, Phase, Readiness, Server, ServerPool};
+use crate::session::{Closing, Unbound};
+use crate::wire::{BackendKey, encode};
+use crate::worker::lines::{self, Read};
+use crate::worker::mail::{Asker, Mail, Order};
+use crate::worker::{Entry, Worker, note};
+
+/// A slot for a server that has no connection yet.
+pub(crate) struct Opening<S> {
+    pool: Arc<ServerPool<S>>,
+    attempt: u64,
+    /// When to go on; never, while the host's name is being looked up.
+    at: Time,
+}
+
+/// A connection that carries one cancel request.
+pub(crate) struct CancelCall<S> {
+    socket: S,
+    pub(crate) ready: Readiness,
+    outbox: Outbox,
+    /// The server that the request is about.
+    server: u64,
+    asker: Option<Asker>,
+    until: Time,
+}
+
+type Held<N> = Box<Server<<N as Net>::Socket>>;
+
+impl<N: Net> Worker<N> {
+    /// Opens a server for a slot that has been taken.
+    pub(super) fn open(&mut self, pool: Arc<ServerPool<N::Socket>>, attempt: u64) {
+        if let Ok(ip) = pool.config.host.parse::<IpAddr>() {
+            let address = SocketAddr::new(ip, pool.config.port);
+            return self.connect(pool, address, attempt);
+        }
+        let (host, port) = (pool.config.host.clone(), pool.config.port);
+        let token = self.table.insert(Entry::Opening(Box::new(Opening { pool, attempt, at: Time::NEVER })));
+        let asker = Asker { worker: self.id, token };
+        self.common.orders.send(Order::Resolve { asker, host, port });
+    }
+
+    pub(super) fn on_resolved(&mut self, token: u64, result: Result<Vec<SocketAddr>, String>) {
+        let Some(Entry::Opening(opening)) = self.table.remove(token) else { return };
+        let Opening { pool, attempt, .. } = *opening;
+        match result {
+            // Attempts go round the addresses.
+            Ok(addresses) if !addresses.is_empty() => {
+                let at = (attempt as usize - 1) % addresses.len();
+                self.connect(pool, addresses[at], attempt);
+            }
+            Ok(_) => self.open_failed(pool, attempt, OpenFailure::Unresolved("no address".into())),
+            Err(text) => self.open_failed(pool, attempt, OpenFailure::Unresolved(text)),
+        }
+    }
+
+    fn connect(&mut self, pool: Arc<ServerPool<N::Socket>>, address: SocketAddr, attempt: u64) {
+        let tcp = self.world.config.tcp.clone();
+        let token = self.table.insert(Entry::Away);
+        let connected = self.net.connect(address, &tcp).and_then(|mut socket| {
+            self.net.register(&mut socket, token)?;
+            Ok(socket)
+        });
+        match connected {
+            Ok(socket) => {
+                let number = self.common.next_server();
+                let mut server =
+                    Box::new(Server::new(socket, number, pool, address, attempt, self.now, &mut *self.rng));
+                server.home = Home { worker: self.id, token };
+                self.keep(server);
+            }
+            Err(error) => {
+                self.table.remove(token);
+                self.open_failed(pool, attempt, OpenFailure::Connect(error.to_string()));
+            }
+        }
+    }
+
+    /// An attempt has failed and nothing is left of it. The slot is used for the next one, or freed.
+    fn open_failed(&mut self, pool: Arc<ServerPool<N::Socket>>, attempt: u64, failure: OpenFailure) {
+        let config = &pool.config;
+        log::warn!(
+            "cannot open a server connection to {}:{} for user {:?}, database {:?}: {}",
+            config.host,
+            config.port,
+            config.server_user,
+            config.server_database,
+            crate::session::errors::unavailable(&Some(failure.clone())),
+        );
+        if self.may_try_again(&pool, attempt, &failure) {
+            return self.try_again(pool, attempt + 1);
+        }
+        let tickets = {
+            let mut shelf = pool.lock();
+            shelf.last_failure = Some(failure.clone());
+            shelf.state.open_failed()
+        };
+        self.refuse(tickets, failure);
+    }
+
+    fn may_try_again(&self, pool: &ServerPool<N::Socket>, attempt: u64, failure: &OpenFailure) -> bool {
+        let transient = matches!(
+            failure,
+            OpenFailure::Connect(_) | OpenFailure::Timeout | OpenFailure::Closed | OpenFailure::Unresolved(_)
+        );
+        transient && attempt < pool.config.connect_attempts && !pool.lock().state.is_retired()
+    }
+
+    fn try_again(&mut self, pool: Arc<ServerPool<N::Socket>>, attempt: u64) {
+        let at = self.now + pool.config.connect_attempt_delay;
+        let token = self.table.insert(Entry::Opening(Box::new(Opening { pool, attempt, at })));
+        self.timers.arm(token, at, Time::NEVER);
+    }
+
+    pub(super) fn on_opening_time(&mut self, token: u64) {
+        if matches!(self.table.get(token), Some(Entry::Opening(opening)) if opening.at <= self.now)
+            && let Some(Entry::Opening(opening)) = self.table.remove(token)
+        {
+            self.open(opening.pool, opening.attempt);
+        }
+    }
+
+    fn refuse(&mut self, tickets: Vec<crate::cluster::pool::Ticket>, failure: OpenFailure) {
+        for ticket in tickets {
+            self.common.post(ticket.worker, Mail::Refused { ticket, failure: Some(failure.clone()) });
+        }
+    }
+
+    /// Reads and writes of an unbound server.
+    pub(super) fn serve_server(&mut self, token: u64) {
+        let Some(mut server) = self.take_server(token) else { return };
+        if matches!(server.phase, Phase::Login(_)) && !self.is_connected(&mut server) {
+            return self.keep(server);
+        }
+        loop {
+            if !self.flush_server(&mut server) {
+                let step = server.on_eof();
+                if !server.ready.readable {
+                    return self.on_unbound(server, step);
+                }
+            }
+            if !server.ready.readable {
+                let step = match server.phase {
+                    Phase::Cleaning { .. } => server.on_bytes(&mut self.cx()),
+                    _ => Unbound::Going,
+                };
+                return self.on_unbound(server, step);
+            }
+            let Server { socket, ready, inbound, .. } = &mut *server;
+            let step = match lines::read(socket, ready, inbound, &mut self.chunks) {
+                Read::Bytes(n) => {
+                    server.tally.received += n as u64;
+                    server.on_bytes(&mut self.cx())
+                }
+                Read::Nothing if server.ready.readable => {
+                    // A frame longer than anything that has business here.
+                    Unbound::Close(Closing::OutOfSync)
+                }
+                Read::Nothing => continue,
+                Read::End | Read::Failed(_) => server.on_eof(),
+            };
+            if !matches!(step, Unbound::Going) {
+                return self.on_unbound(server, step);
+            }
+        }
+    }
+
+    /// Whether the connection stands; the login begins with that.
+    fn is_connected(&mut self, server: &mut Held<N>) -> bool {
+        if !server.outbox.is_empty() || server.inbound.relay.parsed() > 0 {
+            return true;
+        }
+        if !server.ready.writable && !server.ready.closing {
+            return false;
+        }
+        match server.socket.connected() {
+            Ok(()) => {
+                server.on_connected();
+                true
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+            Err(error) => {
+                server.connect_error = Some(error.to_string());
+                server.ready.readable = true;
+                true
+            }
+        }
+    }
+
+    /// False if the socket has failed.
+    fn flush_server(&mut self, server: &mut Held<N>) -> bool {
+        let Server { socket, ready, outbox, .. } = &mut **server;
+        match lines::write(socket, ready, outbox, &mut self.chunks, |_| None) {
+            Ok(n) => {
+                server.tally.sent += n as u64;
+                if n > 0 && server.outbox.is_empty() && matches!(server.phase, Phase::Closing { .. }) {
+                    // The server reads Terminate and the end of the stream; its own end follows.
+                    let _ = server.socket.shutdown_write();
+                }
+                true
+            }
+            Err(_) => {
+                server.outbox.clear(&mut self.chunks);
+                false
+            }
+        }
+    }
+
+    fn on_unbound(&mut self, mut server: Held<N>, step: Unbound) {
+        match step {
+            Unbound::Going => self.keep(server),
+            Unbound::Derive(job) => {
+                let asker = Asker { worker: self.id, token: server.home.token };
+                self.common.orders.send(Order::Ask { asker, ask: Ask::Keys(job) });
+                self.keep(server);
+            }
+            Unbound::Opened => {
+                let (pool, token) = (server.pool.clone(), server.home.token);
+                server.rest(&mut self.chunks);
+                let outcome = {
+                    let mut shelf = pool.lock();
+                    server.count_into(&mut shelf.tally);
+                    shelf.last_failure = None;
+                    shelf.state.opened(server, self.id, self.now)
+                };
+                self.after_checkin(pool, token, outcome);
+            }
+            Unbound::Clean => self.checkin(server),
+            Unbound::Failed(failure) => self.on_login_failed(server, failure),
+            Unbound::Close(why) => {
+                match why {
+                    Closing::OutOfSync => server.tally.out_of_sync += 1,
+                    Closing::Forced => server.tally.force_closed += 1,
+                    Closing::Lost => {}
+                }
+                if matches!(server.phase, Phase::Cleaning { .. }) && why == Closing::Forced {
+                    // What runs there would go on without us.
+                    self.call_cancel(&mut server);
+                }
+                self.discard(server, why == Closing::Lost);
+            }
+        }
+    }
+
+    fn on_login_failed(&mut self, mut server: Held<N>, failure: OpenFailure) {
+        let failure = match server.connect_error.take() {
+            Some(text) => OpenFailure::Connect(text),
+            None => failure,
+        };
+        let (pool, attempt) = (server.pool.clone(), server.attempt);
+        if matches!(failure, OpenFailure::Connect(_) | OpenFailure::Closed) {
+            self.drop_server(server);
+            return self.open_failed(pool, attempt, failure);
+        }
+        // There is a server behind it, which has to go before its slot is free.
+        log::warn!(
+            "login to {}:{} as user {:?}, database {:?} failed: {}",
+            pool.config.host,
+            pool.config.port,
+            pool.config.server_user,
+            pool.config.server_database,
+            crate::session::errors::unavailable(&Some(failure.clone())),
+        );
+        let tickets = {
+            let mut shelf = pool.lock();
+            server.count_into(&mut shelf.tally);
+            shelf.tally.errors += 1;
+            shelf.last_failure = Some(failure.clone());
+            shelf.state.open_aborted()
+        };
+        self.refuse(tickets, failure);
+        self.say_goodbye(server);
+    }
+
+    /// A server that is busy comes back to its pool, or goes to whoever waits.
+    pub(super) fn checkin(&mut self, mut server: Held<N>) {
+        if server.cancels > 0 {
+            // In quarantine: a cancel request that comes late must not hit the next client.
+            server.phase = Phase::Ready;
+            return self.keep(server);
+        }
+        let (pool, token) = (server.pool.clone(), server.home.token);
+        server.rest(&mut self.chunks);
+        let outcome = {
+            let mut shelf = pool.lock();
+            server.count_into(&mut shelf.tally);
+            if server.expires <= self.now || server.born < shelf.not_before {
+                shelf.state.close();
+                Checkin::Surplus(server)
+            } else {
+                shelf.state.checkin(server, self.id, self.now)
+            }
+        };
+        self.after_checkin(pool, token, outcome);
+    }
+
+    fn after_checkin(&mut self, pool: Arc<ServerPool<N::Socket>>, token: u64, outcome: Checkin<Held<N>>) {
+        match outcome {
+            Checkin::Parked { id } => drop(self.table.replace(token, Entry::Parked { pool, id })),
+            Checkin::Granted { ticket, server } if ticket.worker == self.id => {
+                self.table.replace(server.home.token, Entry::Away);
+                self.deliveries.push_back((ticket, server));
+            }
+            Checkin::Granted { ticket, server } => {
+                self.counters.handoffs += 1;
+                self.table.replace(server.home.token, Entry::Away);
+                self.common.post(ticket.worker, Mail::Grant { ticket, server });
+            }
+            Checkin::Surplus(server) => self.say_goodbye(server),
+        }
+    }
+
+    /// Makes a server one of this worker's, for a session. None if that failed: it is closed then.
+    pub(super) fn bind(&mut self, session: u64, mut server: Held<N>) -> Option<Held<N>> {
+        if server.home.worker == self.id {
+            self.table.replace(server.home.token, Entry::Bound { session });
+            return Some(server);
+        }
+        self.counters.steals += 1;
+        let token = self.table.insert(Entry::Bound { session });
+        self.adopt(&mut server, token).then_some(()).or_else(|| {
+            self.table.remove(token);
+            None
+        })?;
+        Some(server)
+    }
+
+    /// Moves a server's registration here. False: it could not be moved, and has been closed.
+    fn adopt(&mut self, server: &mut Held<N>, token: u64) -> bool {
+        let old = server.home;
+        let peer = &self.common.peers[usize::from(old.worker)];
+        let moved = peer.registrar.deregister(&mut server.socket);
+        self.common.post(old.worker, Mail::Forget { token: old.token });
+        if let Err(error) = &moved {
+            log::error!("cannot take a server over from another worker: {error}");
+            self.counters.deregister_failures += 1;
+        }
+        server.home = Home { worker: self.id, token };
+        // The new poll reports what the socket can do now.
+        server.ready = Readiness { readable: false, writable: true, closing: false };
+        match self.net.register(&mut server.socket, token) {
+            Ok(()) => true,
+            Err(error) => {
+                log::error!("cannot wait for a server that was taken over: {error}");
+                server.ready = Readiness { readable: true, writable: false, closing: true };
+                true
+            }
+        }
+    }
+
+    /// Something has happened to a parked server. It is taken out, heard, and put back if that was of no importance.
+    pub(super) fn on_parked_event(&mut self, event: Event) {
+        let Some(Entry::Parked { pool, id }) = self.table.get(event.token) else { return };
+        let taken = pool.lock().state.take(*id);
+        let Some(mut server) = taken else {
+            self.counters.late_events += 1;
+            return;
+        };
+        note(&mut server.ready, event);
+        if !server.ready.readable {
+            return self.checkin(server);
+        }
+        let step = self.hear(&mut server);
+        match step {
+            Unbound::Going if server.is_at_rest() => self.checkin(server),
+            Unbound::Going => {
+                // Half a message: the rest must come before anybody else gets it.
+                server.phase = Phase::Cleaning { until: self.now + server.pool.config.rollback_timeout };
+                self.keep(server);
+            }
+            step => self.on_unbound(server, step),
+        }
+    }
+
+    fn hear(&mut self, server: &mut Held<N>) -> Unbound {
+        while server.ready.readable {
+            let Server { socket, ready, inbound, .. } = &mut **server;
+            let step = match lines::read(socket, ready, inbound, &mut self.chunks) {
+                Read::Bytes(_) => server.on_bytes(&mut self.cx()),
+                Read::Nothing => return Unbound::Going,
+                Read::End | Read::Failed(_) => server.on_eof(),
+            };
+            if !matches!(step, Unbound::Going) {
+                return step;
+            }
+        }
+        Unbound::Going
+    }
+
+    /// A server that its client left in disorder.
+    pub(super) fn clean(&mut self, mut server: Held<N>) {
+        let step = server.abandon(&mut self.cx());
+        if matches!(step, Unbound::Going) {
+            let token = server.home.token;
+            self.keep(server);
+            return self.serve_server(token);
+        }
+        self.on_unbound(server, step);
+    }
+
+    /// Closes a busy server. With `lost`, its connection is gone already.
+    pub(super) fn discard(&mut self, mut server: Held<N>, lost: bool) {
+        let pool = server.pool.clone();
+        {
+            let mut shelf = pool.lock();
+            server.count_into(&mut shelf.tally);
+            if !matches!(server.phase, Phase::Closing { .. }) {
+                shelf.state.close();
+            }
+        }
+        if lost { self.free_slot(server) } else { self.say_goodbye(server) }
+    }
+
+    /// A parked server has been taken out of its pool to be closed.
+    pub(super) fn close_parked(&mut self, mut server: Held<N>) {
+        if server.home.worker != self.id {
+            let token = self.table.insert(Entry::Away);
+            self.adopt(&mut server, token);
+        }
+        self.say_goodbye(server);
+    }
+
+    fn say_goodbye(&mut self, mut server: Held<N>) {
+        server.say_goodbye(self.now);
+        if server.outbox.is_empty() {
+            let _ = server.socket.shutdown_write();
+        }
+        let token = server.home.token;
+        self.keep(server);
+        self.serve_server(token);
+    }
+
+    /// A closing server has gone: its slot is free, and perhaps used for the next one.
+    fn free_slot(&mut self, server: Held<N>) {
+        let pool = server.pool.clone();
+        self.drop_server(server);
+        let open = pool.lock().state.closed();
+        if open {
+            self.open(pool, 1);
+        }
+    }
+
+    fn drop_server(&mut self, mut server: Held<N>) {
+        server.release_buffers(&mut self.chunks);
+        self.table.remove(server.home.token);
+    }
+
+    /// Puts an unbound server back into the table, with its timer.
+    fn keep(&mut self, mut server: Held<N>) {
+        let token = server.home.token;
+        server.rest(&mut self.chunks);
+        server.armed = self.timers.arm(token, server.next_time(), server.armed);
+        let ready = server.ready.readable && !matches!(server.phase, Phase::Login(_));
+        self.table.replace(token, Entry::Server(server));
+        if ready {
+            self.enqueue(token);
+        }
+    }
+
+    fn take_server(&mut self, token: u64) -> Option<Held<N>> {
+        match self.table.get_mut(token) {
+            Some(entry @ Entry::Server(_)) => match std::mem::replace(entry, Entry::Away) {
+                Entry::Server(server) => Some(server),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    pub(super) fn on_server_time(&mut self, token: u64) {
+        let Some(mut server) = self.take_server(token) else { return };
+        let step = server.on_time(self.now);
+        self.on_unbound(server, step);
+    }
+
+    pub(super) fn on_answer(&mut self, token: u64, answer: Answer) {
+        match (self.take_server(token), answer) {
+            (Some(mut server), Answer::Keys(derived)) => {
+                let step = server.on_keys(&derived, &mut self.cx());
+                let going = matches!(step, Unbound::Going);
+                self.on_unbound(server, step);
+                if going {
+                    self.serve_server(token);
+                }
+            }
+            (Some(server), _) => self.keep(server),
+            (None, answer) => self.with_session(token, |session, cx| session.on_answer(answer, cx)),
+        }
+    }
+
+    /// Sends a cancel request for what runs on a server. Until that has ended, the server serves nobody else.
+    pub(super) fn call_cancel(&mut self, server: &mut Held<N>) {
+        let tcp = self.world.config.tcp.clone();
+        let token = self.table.insert(Entry::Away);
+        let connected = self.net.connect(server.address, &tcp).and_then(|mut socket| {
+            self.net.register(&mut socket, token)?;
+            Ok(socket)
+        });
+        match connected {
+            Ok(socket) => {
+                server.cancels += 1;
+                let mut outbox = Outbox::default();
+                outbox.own(|buf| encode::cancel_request(buf, &server.key));
+                let until = self.now + CANCEL_TIMEOUT;
+                let ready = Readiness { readable: false, writable: false, closing: false };
+                let asker = self.canceller.take();
+                let call = CancelCall { socket, ready, outbox, server: server.home.token, asker, until };
+                self.table.replace(token, Entry::Cancel(Box::new(call)));
+                self.timers.arm(token, until, Time::NEVER);
+            }
+            Err(error) => {
+                log::warn!("cannot send a cancel request: {error}");
+                self.table.remove(token);
+            }
+        }
+    }
+
+    pub(super) fn serve_cancel(&mut self, token: u64) {
+        let Some(Entry::Cancel(call)) = self.table.get_mut(token) else { return };
+        let CancelCall { socket, ready, outbox, .. } = &mut **call;
+        let written = lines::write(socket, ready, outbox, &mut self.chunks, |_| None);
+        let mut byte = [0];
+        // PostgreSQL closes once it has signalled its process.
+        let open = written.is_ok()
+            && (!ready.readable
+                || matches!(socket.read(&mut byte), Err(error) if error.kind() == ErrorKind::WouldBlock));
+        if open {
+            ready.readable = false;
+        } else {
+            self.end_cancel(token);
+        }
+    }
+
+    pub(super) fn on_cancel_time(&mut self, token: u64) {
+        if matches!(self.table.get(token), Some(Entry::Cancel(call)) if call.until <= self.now) {
+            self.end_cancel(token);
+        }
+    }
+
+    fn end_cancel(&mut self, token: u64) {
+        let Some(Entry::Cancel(call)) = self.table.remove(token) else { return };
+        if let Some(asker) = call.asker {
+            self.common.post(asker.worker, Mail::Cancelled { token: asker.token });
+        }
+        match self.table.get_mut(call.server) {
+            Some(Entry::Bound { session }) => {
+                let session = *session;
+                if let Some(Entry::Session(session)) = self.table.get_mut(session)
+                    && let Some(link) = session.links.iter_mut().find(|link| link.server.home.token == call.server)
+                {
+                    link.server.cancels -= 1;
+                }
+            }
+            Some(Entry::Server(server)) => {
+                server.cancels -= 1;
+                let free = server.cancels == 0 && matches!(server.phase, Phase::Ready);
+                if free && let Some(server) = self.take_server(call.server) {
+                    self.checkin(server);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A client asks to cancel what a session of this worker runs.
+    pub(super) fn on_cancel(&mut self, key: &BackendKey, asker: Asker) {
+        let place = Worker::<N>::place_of(key.pid).map(|(_, place)| place);
+        let token = place.and_then(|place| self.table.token_at(place));
+        let right = match token.and_then(|token| self.table.get(token)) {
+            Some(Entry::Session(session)) => bool::from(session.key().secret.ct_eq(&key.secret)),
+            _ => false,
+        };
+        self.canceller = Some(asker);
+        if let (Some(token), true) = (token, right) {
+            self.with_session(token, |session, cx| session.on_cancel(cx));
+        }
+        // Nothing to cancel, or nothing that takes time.
+        if let Some(asker) = self.canceller.take() {
+            self.common.post(asker.worker, Mail::Cancelled { token: asker.token });
+        }
+    }
+}

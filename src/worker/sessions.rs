@@ -1,0 +1,290 @@
+//! Sessions at work: their reads and writes, and the actions that they ask for.
+
+use std::net::SocketAddr;
+
+use crate::base::limits::READS_PER_TURN_MAX;
+use crate::cluster::pool::{Checkout, Ticket};
+use crate::io::net::Net;
+use crate::session::cx::{Action, Discard};
+use crate::session::server::Server;
+use crate::session::{Session, Side};
+use crate::wire::BackendKey;
+use crate::worker::lines::{self, Read};
+use crate::worker::mail::{Asker, Mail, Order};
+use crate::worker::{Entry, Worker};
+
+impl<N: Net> Worker<N> {
+    pub(super) fn on_client(&mut self, mut socket: N::Socket, peer: SocketAddr) {
+        let tcp = self.world.config.tcp.clone();
+        self.net.tune(&mut socket, &tcp);
+        let token = self.table.insert(Entry::Away);
+        if let Err(error) = self.net.register(&mut socket, token) {
+            log::error!("cannot wait for a client: {error}");
+            self.table.remove(token);
+            return self.count_clients(-1);
+        }
+        let key = self.make_key(token);
+        self.next_session += self.common.peers.len() as u64;
+        let id = self.next_session;
+        let session = Session::new(id, socket, peer.ip().to_string(), peer.port(), key, &self.cx());
+        self.sessions += 1;
+        self.counters.sessions += 1;
+        self.table.replace(token, Entry::Session(Box::new(session)));
+        // Its first packet is usually here already.
+        self.enqueue(token);
+        self.arm_session(token);
+    }
+
+    /// Reads whatever can be worked on, from all sockets of a session.
+    pub(super) fn serve_session(&mut self, token: u64) {
+        let Some(mut session) = self.take_session(token) else { return };
+        let mut reads = 0;
+        loop {
+            session = match self.settle_with(token, session) {
+                Some(session) => session,
+                None => return,
+            };
+            match self.read_some(&mut session) {
+                true => reads += 1,
+                false => break,
+            }
+            if reads >= READS_PER_TURN_MAX {
+                self.enqueue(token);
+                break;
+            }
+        }
+        self.settle(token, session);
+    }
+
+    /// One read from the first socket that has something to be worked on.
+    fn read_some(&mut self, session: &mut Session<N::Socket>) -> bool {
+        for at in 0..session.links.len() {
+            if session.links[at].server.ready.readable && session.wants_read(Side::Server(at)) {
+                let server = &mut session.links[at].server;
+                let Server { socket, ready, inbound, .. } = &mut **server;
+                match lines::read(socket, ready, inbound, &mut self.chunks) {
+                    Read::Bytes(n) => {
+                        server.tally.received += n as u64;
+                        server.tally.reads += 1;
+                        session.who_mut().sent += n as u64;
+                        session.on_bytes(Side::Server(at), &mut self.cx());
+                    }
+                    Read::Nothing => continue,
+                    Read::End => session.on_closed(Side::Server(at), &mut self.cx()),
+                    Read::Failed(error) => {
+                        log::debug!("a server connection failed: {error}");
+                        session.on_closed(Side::Server(at), &mut self.cx());
+                    }
+                }
+                return true;
+            }
+        }
+        if session.client.ready.readable && session.wants_read(Side::Client) {
+            let client = &mut session.client;
+            match lines::read(&mut client.socket, &mut client.ready, &mut client.inbound, &mut self.chunks) {
+                Read::Bytes(n) => {
+                    session.who_mut().received += n as u64;
+                    session.on_bytes(Side::Client, &mut self.cx());
+                }
+                Read::Nothing => return false,
+                Read::End => session.on_closed(Side::Client, &mut self.cx()),
+                Read::Failed(_) => session.on_client_lost(&mut self.cx()),
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Writes what a session has to say and does what it asks for, until both are done; then puts it back.
+    pub(super) fn settle(&mut self, token: u64, session: Box<Session<N::Socket>>) {
+        let Some(mut session) = self.settle_with(token, session) else { return };
+        session.rest(&mut self.cx());
+        // What is ready and was not wanted may be wanted now.
+        let ready = (session.client.ready.readable && session.wants_read(Side::Client))
+            || (0..session.links.len())
+                .any(|at| session.links[at].server.ready.readable && session.wants_read(Side::Server(at)));
+        self.table.replace(token, Entry::Session(session));
+        if ready {
+            self.enqueue(token);
+        }
+        self.arm_session(token);
+    }
+
+    /// The same, but the session comes back; none if it has ended.
+    fn settle_with(&mut self, token: u64, mut session: Box<Session<N::Socket>>) -> Option<Box<Session<N::Socket>>> {
+        loop {
+            let mut written = self.flush(&mut session);
+            if self.actions.is_empty() && !written {
+                return Some(session);
+            }
+            let mut closes = false;
+            for action in std::mem::take(&mut self.actions) {
+                closes |= matches!(action, Action::Close);
+                self.run_action(token, &mut session, action);
+                written = true;
+            }
+            if closes && session.is_closing() && self.may_close(&mut session) {
+                self.end_session(token, session);
+                return None;
+            }
+            if !written {
+                return Some(session);
+            }
+        }
+    }
+
+    /// Writes all outboxes of a session as far as their sockets take it. True if anything went out.
+    fn flush(&mut self, session: &mut Session<N::Socket>) -> bool {
+        let mut any = false;
+        for at in 0..session.links.len() {
+            let Session { client, links, .. } = session;
+            let server = &mut *links[at].server;
+            if server.outbox.is_empty() || !server.ready.writable {
+                continue;
+            }
+            let relay = |source| (source == 0).then_some(&client.inbound.relay);
+            let Server { socket, ready, outbox, tally, .. } = server;
+            match lines::write(socket, ready, outbox, &mut self.chunks, relay) {
+                Ok(n) => {
+                    tally.sent += n as u64;
+                    tally.writes += 1;
+                    any |= n > 0;
+                    session.on_written(Side::Server(at), &mut self.cx());
+                }
+                Err(_) => {
+                    // What it said before it closed is still worth reading; the read finds the end.
+                    server.ready.writable = false;
+                    server.ready.readable = true;
+                    server.ready.closing = true;
+                    server.outbox.clear(&mut self.chunks);
+                }
+            }
+        }
+        let Session { client, links, .. } = session;
+        if !client.outbox.is_empty() && client.ready.writable {
+            let relay =
+                |source: u8| links.get(usize::from(source).wrapping_sub(1)).map(|link| &link.server.inbound.relay);
+            match lines::write(&mut client.socket, &mut client.ready, &mut client.outbox, &mut self.chunks, relay) {
+                Ok(n) => {
+                    any |= n > 0;
+                    session.on_written(Side::Client, &mut self.cx());
+                }
+                Err(_) => session.on_client_lost(&mut self.cx()),
+            }
+        }
+        any
+    }
+
+    fn run_action(&mut self, token: u64, session: &mut Session<N::Socket>, action: Action<N::Socket>) {
+        match action {
+            Action::Checkout { pool, number } => {
+                let ticket = Ticket { worker: self.id, session: token, number };
+                let checkout = pool.lock().state.checkout(ticket, self.now);
+                match checkout {
+                    Checkout::Ready(server) => {
+                        if let Some(server) = self.bind(token, server) {
+                            self.hand_over(session, number, server);
+                        }
+                    }
+                    Checkout::Wait { open: true } => self.open(pool, 1),
+                    Checkout::Wait { open: false } => {}
+                }
+            }
+            Action::Withdraw { pool, number } => {
+                let ticket = Ticket { worker: self.id, session: token, number };
+                // False: a server is on its way, and will find that nobody waits.
+                pool.lock().state.withdraw(ticket);
+            }
+            Action::Checkin { link } => {
+                if session.links.get(link).is_some() {
+                    let server = session.unlink(link, &mut self.cx());
+                    self.checkin(server);
+                }
+            }
+            Action::Abandon { link } => {
+                if session.links.get(link).is_some() {
+                    let server = session.unlink(link, &mut self.cx());
+                    self.clean(server);
+                }
+            }
+            Action::Discard { link, why } => {
+                if session.links.get(link).is_some() {
+                    session.links[link].server.outbox.clear(&mut self.chunks);
+                    let mut server = session.unlink(link, &mut self.cx());
+                    match why {
+                        Discard::OutOfSync => server.tally.out_of_sync += 1,
+                        Discard::Forced => server.tally.force_closed += 1,
+                        Discard::Lost => {}
+                    }
+                    self.discard(server, why == Discard::Lost);
+                }
+            }
+            Action::Cancel { link } => {
+                if let Some(link) = session.links.get_mut(link) {
+                    self.call_cancel(&mut link.server);
+                }
+            }
+            Action::CancelKey(key) => self.forward_cancel(token, key),
+            Action::Ask(ask) => {
+                let asker = Asker { worker: self.id, token };
+                self.common.orders.send(Order::Ask { asker, ask });
+            }
+            Action::Console(command) => self.run_command(token, command),
+            Action::Close => {}
+        }
+    }
+
+    /// A server that has been granted goes to its session, or back.
+    fn hand_over(&mut self, session: &mut Session<N::Socket>, number: u32, server: Box<Server<N::Socket>>) {
+        if let Some(server) = session.on_grant(number, server, &mut self.cx()) {
+            self.counters.late_grants += 1;
+            self.checkin(server);
+        }
+    }
+
+    /// A server for a waiter of this worker.
+    pub(super) fn grant(&mut self, ticket: Ticket, server: Box<Server<N::Socket>>) {
+        let Some(server) = self.bind(ticket.session, server) else { return };
+        let Some(mut session) = self.take_session(ticket.session) else {
+            self.counters.late_grants += 1;
+            return self.checkin(server);
+        };
+        self.hand_over(&mut session, ticket.number, server);
+        self.settle(ticket.session, session);
+    }
+
+    /// The client's socket may be closed: everything has been written, or never will be.
+    fn may_close(&mut self, session: &mut Session<N::Socket>) -> bool {
+        session.client.outbox.is_empty() || session.next_time() <= self.now
+    }
+
+    fn end_session(&mut self, token: u64, mut session: Box<Session<N::Socket>>) {
+        debug_assert!(session.links.is_empty(), "a session ended with servers in its hands");
+        let general = &self.world.config.general;
+        let who = session.who();
+        if general.log_disconnections && !who.user.is_empty() {
+            log::info!("client {} of user {:?}, database {:?} disconnected", who.peer, who.user, who.database);
+        }
+        session.release_buffers(&mut self.chunks);
+        self.table.remove(token);
+        self.sessions -= 1;
+        self.count_clients(-1);
+    }
+
+    pub(super) fn arm_session(&mut self, token: u64) {
+        if let Some(Entry::Session(session)) = self.table.get_mut(token) {
+            session.armed = self.timers.arm(token, session.next_time(), session.armed);
+        }
+    }
+
+    /// The session that a cancel request is for lives here, or at another worker.
+    fn forward_cancel(&mut self, token: u64, key: BackendKey) {
+        let asker = Asker { worker: self.id, token };
+        match Worker::<N>::place_of(key.pid) {
+            Some((worker, _)) if usize::from(worker) < self.common.peers.len() => {
+                self.common.post(worker, Mail::Cancel { key, asker });
+            }
+            _ => self.common.post(self.id, Mail::Cancelled { token }),
+        }
+    }
+}
