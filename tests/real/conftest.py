@@ -112,6 +112,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Itera
     report = yield
     if report.when == "call" and report.failed:
         for name, value in getattr(item, "funcargs", {}).items():
+            if not isinstance(value, Endpoint):
+                continue
             log = getattr(value, "log", None)
             if isinstance(log, Path) and log.exists():
                 report.sections.append((f"log of {name}", log.read_text(errors="replace")[-3000:]))

@@ -39,6 +39,7 @@ class Wire:
         self.pid = 0
         self.secret = b""
         self.status = ""
+        self.ended = False
         self._buffer = bytearray()
 
     @classmethod
@@ -190,6 +191,7 @@ class Wire:
             while True:
                 found.append(self.receive())
         except (Closed, ConnectionResetError):
+            self.ended = True
             return found
 
     def ask(self, sql: str) -> list[Message]:
