@@ -168,18 +168,20 @@ def test_postgresql_ends_and_comes_back(how: str, endpoint: Endpoint, victim: Cl
         victim.crash()
     else:
         victim.stop(signal.SIGQUIT if how == "immediate" else signal.SIGINT)
-    assert_clear(outcome(busy), endpoint.is_direct)
-    busy.socket.close()
-    if not endpoint.is_direct:
-        # Without a server: an error within a bounded time, not a hang.
-        began = time.monotonic()
-        idle.clear()
-        idle.send(b.query("SELECT 1"))
-        found = outcome(idle)
-        assert found != "", "an answer from a server that is not there"
-        assert time.monotonic() - began < 15
-    idle.socket.close()
-    victim.start()
+    try:
+        assert_clear(outcome(busy), endpoint.is_direct)
+        busy.socket.close()
+        if not endpoint.is_direct:
+            # Without a server: an error within a bounded time, not a hang.
+            began = time.monotonic()
+            idle.clear()
+            idle.send(b.query("SELECT 1"))
+            found = outcome(idle)
+            assert found != "", "an answer from a server that is not there"
+            assert time.monotonic() - began < 15
+        idle.socket.close()
+    finally:
+        victim.start()
     retry(lambda: endpoint.connect().close(), attempts=100)
     assert_pool_is_whole(endpoint, victim, POOL)
 
