@@ -1,0 +1,86 @@
+# Two commands do everything on a bare Debian or Ubuntu with Rust and make: `make demo` and `make test`.
+# Each installs the system packages that it lacks (as root or through sudo), builds, and does its job.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+BUILD := $(abspath $(or $(CARGO_TARGET_DIR),target))
+VENV := $(BUILD)/venv
+PYTHON := $(VENV)/bin/python
+SECONDS ?= 30
+SEEDS ?= 100
+ARGS ?=
+
+stage = @printf '\n\033[1m== %s\033[0m\n' "$(1)"
+
+.PHONY: help setup demo test test-full check unit real bench fuzz sim clean
+
+help:
+	@echo 'make demo [ARGS=--once]   throwaway PostgreSQL servers with pgdog before them, to play with'
+	@echo 'make test                 formatting, clippy, unit tests, real-PostgreSQL suites (under 15 minutes on 2 cores)'
+	@echo 'make test-full            the same with every combination, on the debug and the release build'
+	@echo 'make bench [ARGS=…]       pgdog beside pgbouncer and no proxy; writes bench/RESULTS.md (ARGS=--help)'
+	@echo 'make fuzz [SECONDS=30]    every fuzz target for so long'
+	@echo 'make sim [SEEDS=100]      the simulator with so many seeds'
+	@echo 'make setup                only install what the above need'
+
+setup:
+	$(call stage,setup)
+	@tests/tools/setup.sh build postgresql python drivers '$(VENV)'
+
+# ---- demo
+
+demo:
+	@tests/tools/setup.sh build postgresql python
+	@cargo build --quiet --release --locked
+	@PGDOG_BIN='$(BUILD)/release/pgdog' python3 tests/tools/demo.py $(ARGS)
+
+# ---- tests
+
+test: setup check unit real
+
+test-full: setup check unit
+	$(call stage,every suite; release build)
+	@cargo build --quiet --release --locked
+	@PGDOG_BIN='$(BUILD)/release/pgdog' $(PYTHON) -m pytest tests/real --full
+	$(call stage,every suite; debug build with its invariants)
+	@cargo build --quiet --locked
+	@PGDOG_BIN='$(BUILD)/debug/pgdog' $(PYTHON) -m pytest tests/real
+	$(call stage,the suites themselves against PostgreSQL without a proxy)
+	@$(PYTHON) -m pytest tests/real --direct
+
+check:
+	$(call stage,formatting)
+	@cargo fmt --all --check
+	$(call stage,clippy)
+	@cargo clippy --quiet --locked --all-targets -- -D warnings
+
+unit:
+	$(call stage,unit$(comma) layer and integration tests)
+	@cargo test --quiet --locked
+
+comma := ,
+
+real:
+	$(call stage,real PostgreSQL)
+	@cargo build --quiet --release --locked
+	@PGDOG_BIN='$(BUILD)/release/pgdog' $(PYTHON) -m pytest tests/real $(ARGS)
+
+# ---- measuring, fuzzing, simulating
+
+bench:
+	@tests/tools/setup.sh build postgresql python pgbouncer strace
+	@cargo build --quiet --release --locked
+	@PGDOG_BIN='$(BUILD)/release/pgdog' python3 bench/run.py $(ARGS)
+
+fuzz:
+	@tests/tools/fuzz.sh '$(SECONDS)'
+
+sim:
+	@SIM_SEEDS='$(SEEDS)' cargo test --release --locked --test sim
+
+clean:
+	cargo clean
+	rm -rf tests/drivers/node_modules
