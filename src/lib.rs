@@ -19,6 +19,6 @@ pub mod admin;
 
 pub mod session;
 
+pub mod control;
 pub mod io;
 pub mod worker;
-pub mod control;

@@ -29,7 +29,8 @@ fn main() -> ExitCode {
 }
 
 fn read(args: &Args, flags: RunFlags) -> Loaded {
-    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     load(args, flags, &Env::new(variables), |path| std::fs::read(path))
 }
 

@@ -34,13 +34,39 @@ pub struct Scope {
 pub struct Fault(pub String);
 
 const NOT_YET: &[&str] = &[
-    "BAN", "UNBAN", "HEALTHCHECK", "MAINTENANCE", "PROBE", "RESET", "SETUP", "RESHARD", "SCHEMA_SYNC", "COPY_DATA",
-    "REPLICATE", "STOP_TASK", "CUTOVER", "SET",
+    "BAN",
+    "UNBAN",
+    "HEALTHCHECK",
+    "MAINTENANCE",
+    "PROBE",
+    "RESET",
+    "SETUP",
+    "RESHARD",
+    "SCHEMA_SYNC",
+    "COPY_DATA",
+    "REPLICATE",
+    "STOP_TASK",
+    "CUTOVER",
+    "SET",
 ];
 
 const SHOW_NOT_YET: &[&str] = &[
-    "BANS", "PEERS", "QUERY_CACHE", "PREPARED", "TRANSACTIONS", "MIRRORS", "INSTANCE_ID", "LISTS", "LISTENERS",
-    "REPLICATION", "REPLICATION_SLOTS", "SCHEMA_SYNC", "TABLE_COPIES", "TASKS", "SERVER", "CLIENT",
+    "BANS",
+    "PEERS",
+    "QUERY_CACHE",
+    "PREPARED",
+    "TRANSACTIONS",
+    "MIRRORS",
+    "INSTANCE_ID",
+    "LISTS",
+    "LISTENERS",
+    "REPLICATION",
+    "REPLICATION_SLOTS",
+    "SCHEMA_SYNC",
+    "TABLE_COPIES",
+    "TASKS",
+    "SERVER",
+    "CLIENT",
 ];
 
 pub fn parse(text: &str) -> Result<Option<Command>, Fault> {
@@ -73,7 +99,9 @@ fn show(words: &[&str]) -> Result<Command, Fault> {
         "SERVERS" => Show::Servers,
         "STATS" => Show::Stats,
         "VERSION" => Show::Version,
-        what if SHOW_NOT_YET.contains(&what) => return Err(Fault(format!("SHOW {what} is not in this version"))),
+        what if SHOW_NOT_YET.contains(&what) => {
+            return Err(Fault(format!("SHOW {what} is not in this version")));
+        }
         _ => return Ok(Command::ShowParameter(what.to_ascii_lowercase())),
     };
     Ok(Command::Show(show, columns))

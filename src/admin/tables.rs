@@ -276,7 +276,8 @@ fn stats(snapshot: &Snapshot) -> Table {
     ];
     let text = |name| Column { name, kind: ColumnType::Text };
     let number = |name| Column { name, kind: ColumnType::Int8 };
-    let mut columns = vec![text("database"), text("user"), text("addr"), number("port"), number("shard"), text("role")];
+    let mut columns =
+        vec![text("database"), text("user"), text("addr"), number("port"), number("shard"), text("role")];
     columns.extend(fields.iter().map(|(total, ..)| Column { name: total, kind: ColumnType::Numeric }));
     columns.extend(fields.iter().map(|(_, average, ..)| Column { name: average, kind: ColumnType::Numeric }));
     let row = |pool: &PoolRow| {
@@ -346,10 +347,14 @@ mod tests {
 
     #[test]
     fn columns_can_be_picked() {
-        let snapshot = Snapshot { clients: vec![ClientRow { id: 7, ..ClientRow::default() }], ..Snapshot::default() };
+        let snapshot =
+            Snapshot { clients: vec![ClientRow { id: 7, ..ClientRow::default() }], ..Snapshot::default() };
         let bytes = render(Show::Clients, &["id".into()], &snapshot).unwrap();
         assert_eq!(&bytes[5..7], [0, 1]);
-        assert_eq!(render(Show::Clients, &["nope".into()], &snapshot), Err("column \"nope\" does not exist".into()));
+        assert_eq!(
+            render(Show::Clients, &["nope".into()], &snapshot),
+            Err("column \"nope\" does not exist".into())
+        );
         for show in [Show::Clients, Show::Config, Show::Pools, Show::Servers, Show::Stats, Show::Version] {
             assert!(render(show, &[], &snapshot).is_ok());
         }

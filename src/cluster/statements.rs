@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub const NAME_PREFIX: &str = "__pgdog_";
 
@@ -23,6 +24,19 @@ pub struct Statement {
     /// `__pgdog_N`.
     pub name: Box<str>,
     pub key: Key,
+    /// Some server has accepted it.
+    proven: AtomicBool,
+}
+
+impl Statement {
+    /// Whether some server has accepted it: then a client that prepares it again need not wait for one.
+    pub fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
+    }
+
+    pub fn prove(&self) {
+        self.proven.store(true, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]
@@ -57,6 +71,11 @@ impl Statements {
         self.by_key.values()
     }
 
+    /// The statement, if it is known.
+    pub fn find(&self, key: &Key) -> Option<Arc<Statement>> {
+        self.by_key.get(key).cloned()
+    }
+
     pub fn intern(&mut self, key: Key) -> Arc<Statement> {
         if let Some(statement) = self.by_key.get(&key) {
             return statement.clone();
@@ -67,7 +86,7 @@ impl Statements {
         let id = self.next_id;
         self.next_id += 1;
         let name = format!("{NAME_PREFIX}{id}").into_boxed_str();
-        let statement = Arc::new(Statement { id, name, key: key.clone() });
+        let statement = Arc::new(Statement { id, name, key: key.clone(), proven: AtomicBool::new(false) });
         self.by_key.insert(key, statement.clone());
         statement
     }

@@ -14,7 +14,9 @@ use crate::base::limits::KNOWN_SETTINGS_MAX;
 use crate::base::time::Time;
 use crate::cluster::pool::PoolState;
 use crate::cluster::settings::Settings;
-use crate::config::{Config, ConnectionRecovery, Database, PoolerMode, PreparedStatements, Role, Secret, User};
+use crate::config::{
+    Config, ConnectionRecovery, Database, PoolerMode, PreparedStatements, Role, Secret, User,
+};
 use crate::stats::Tally;
 
 /// One configuration epoch.
@@ -226,7 +228,8 @@ impl<T> Cluster<T> {
 impl<T> World<T> {
     /// The world that `config` describes; `previous` hands over its pools where nothing has changed for them.
     pub fn build(config: Arc<Config>, previous: Option<&World<T>>) -> World<T> {
-        let admin = Passwords { plain: config.admin.password.iter().cloned().collect(), ..Passwords::default() };
+        let admin =
+            Passwords { plain: config.admin.password.iter().cloned().collect(), ..Passwords::default() };
         let mut world = World {
             epoch: previous.map_or(1, |world| world.epoch + 1),
             config: config.clone(),
@@ -271,7 +274,8 @@ impl<T> World<T> {
         let config = self.config.clone();
         let general = &config.general;
         let hosts: Vec<_> = config.databases.iter().filter(|host| *host.name == *name.database).collect();
-        let pools: Vec<_> = hosts.iter().map(|host| self.pool(pool_config(&config, &name, user, host), previous)).collect();
+        let pools: Vec<_> =
+            hosts.iter().map(|host| self.pool(pool_config(&config, &name, user, host), previous)).collect();
         let mode = pools.first().map_or(general.pooler_mode, |pool| pool.config.mode);
         let old = previous.and_then(|world| world.clusters.get(&name));
         let same_pools = old.is_some_and(|old| {
@@ -316,7 +320,10 @@ fn pool_config(config: &Config, name: &Name, user: &User, host: &Database) -> Po
     let effective = config.effective(user, host);
     let mut server_settings: Vec<(Box<str>, Box<str>)> = Vec::new();
     let mut set = |name: &str, value: String| server_settings.push((name.into(), value.into()));
-    effective.statement_timeout.iter().for_each(|limit| set("statement_timeout", limit.as_millis().to_string()));
+    effective
+        .statement_timeout
+        .iter()
+        .for_each(|limit| set("statement_timeout", limit.as_millis().to_string()));
     effective.lock_timeout.iter().for_each(|limit| set("lock_timeout", limit.as_millis().to_string()));
     if let Some(read_only) = effective.read_only {
         set("default_transaction_read_only", if read_only { "on".into() } else { "off".into() });

@@ -234,7 +234,8 @@ impl Process {
 
     /// The worker with the fewest clients gets the next one.
     fn deal(&self, socket: TcpStream, peer: SocketAddr) {
-        let fewest = self.common.peers.iter().enumerate().min_by_key(|(_, peer)| peer.clients.load(Ordering::Relaxed));
+        let fewest =
+            self.common.peers.iter().enumerate().min_by_key(|(_, peer)| peer.clients.load(Ordering::Relaxed));
         if let Some((worker, to)) = fewest {
             to.clients.fetch_add(1, Ordering::Relaxed);
             self.common.post(worker as u16, Mail::Client { socket, peer });
@@ -312,7 +313,9 @@ impl Process {
     fn advance(&mut self, now: Time) {
         let everybody_gone = self.drained >= self.common.peers.len();
         match self.stage {
-            Stage::Draining { .. } | Stage::Cancelling { .. } | Stage::Terminating { .. } if everybody_gone => {
+            Stage::Draining { .. } | Stage::Cancelling { .. } | Stage::Terminating { .. }
+                if everybody_gone =>
+            {
                 for pool in &self.world.pools {
                     let (servers, _) = pool.lock().state.retire();
                     for server in servers {
@@ -333,9 +336,12 @@ impl Process {
                 }
             }
             Stage::Cancelling { until } if now >= until => self.terminate(now),
-            Stage::Terminating { until } | Stage::Parting { until } if now >= until => self.stage = Stage::Ended,
+            Stage::Terminating { until } | Stage::Parting { until } if now >= until => {
+                self.stage = Stage::Ended
+            }
             Stage::Parting { .. } => {
-                let left: usize = self.world.pools.iter().map(|pool| pool.lock().state.counts().total()).sum();
+                let left: usize =
+                    self.world.pools.iter().map(|pool| pool.lock().state.counts().total()).sum();
                 if left == 0 {
                     self.stage = Stage::Ended;
                 }

@@ -133,7 +133,9 @@ impl Socket for TcpStream {
         }
         match self.peer_addr() {
             Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Err(io::ErrorKind::WouldBlock.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
             Err(error) => Err(error),
         }
     }

@@ -123,10 +123,12 @@ impl<S> Session<S> {
         let link = &mut self.links[at];
         match exchange.note {
             Note::Prepares(statement) => {
+                statement.prove();
                 link.parsed(statement.id);
                 link.server.prepared.insert(statement.id);
             }
             Note::Defines(define) if define.prepares => {
+                define.statement.prove();
                 link.parsed(define.statement.id);
                 link.server.prepared.insert(define.statement.id);
             }
@@ -176,7 +178,12 @@ impl<S> Session<S> {
     }
 
     /// A query of our own has failed: the server is in an unknown state.
-    fn on_own_query_failed(&mut self, at: usize, header: Header, cx: &mut Cx<'_, S>) -> Result<(), OutOfSync> {
+    fn on_own_query_failed(
+        &mut self,
+        at: usize,
+        header: Header,
+        cx: &mut Cx<'_, S>,
+    ) -> Result<(), OutOfSync> {
         let body = self.links[at].server.inbound.body(header).to_vec();
         if matches!(self.state, State::Login(_)) {
             self.links[at].server.inbound.skip(header);
@@ -377,14 +384,26 @@ fn read_tag(body: &[u8]) -> (Rows, bool) {
         [b'U', b'P', ..] => (Rows::Updated(rows()), false),
         [b'D', b'E', b'L', ..] => (Rows::Deleted(rows()), false),
         [b'R', b'O', ..] => (Rows::Rolledback, false),
-        [b'C', b'O', b'P', ..] | [b'M', b'E', ..] | [b'F', b'E', ..] | [b'T', b'R', b'U', ..] => (Rows::Other, false),
+        [b'C', b'O', b'P', ..] | [b'M', b'E', ..] | [b'F', b'E', ..] | [b'T', b'R', b'U', ..] => {
+            (Rows::Other, false)
+        }
         _ => (Rows::Other, TAINTING.iter().any(|tag| body.starts_with(tag))),
     }
 }
 
 const TAINTING: &[&[u8]] = &[
-    b"SET", b"RESET", b"PREPARE\0", b"DEALLOCATE", b"LISTEN", b"UNLISTEN", b"DECLARE", b"DO\0", b"CALL", b"DISCARD",
-    b"LOAD", b"CREATE",
+    b"SET",
+    b"RESET",
+    b"PREPARE\0",
+    b"DEALLOCATE",
+    b"LISTEN",
+    b"UNLISTEN",
+    b"DECLARE",
+    b"DO\0",
+    b"CALL",
+    b"DISCARD",
+    b"LOAD",
+    b"CREATE",
 ];
 
 #[cfg(test)]
@@ -397,7 +416,8 @@ mod tests {
         assert!(matches!(read_tag(b"UPDATE 3\0"), (Rows::Updated(3), false)));
         assert!(matches!(read_tag(b"DELETE 0\0"), (Rows::Deleted(0), false)));
         assert!(matches!(read_tag(b"ROLLBACK\0"), (Rows::Rolledback, false)));
-        for tag in ["SELECT 1\0", "BEGIN\0", "COMMIT\0", "COPY 5\0", "DROP TABLE\0", "PREPARE TRANSACTION\0"] {
+        for tag in ["SELECT 1\0", "BEGIN\0", "COMMIT\0", "COPY 5\0", "DROP TABLE\0", "PREPARE TRANSACTION\0"]
+        {
             assert!(matches!(read_tag(tag.as_bytes()), (Rows::Other, false)), "{tag}");
         }
         for tag in ["SET\0", "DO\0", "CREATE TABLE\0", "DISCARD ALL\0", "PREPARE\0", "DECLARE CURSOR\0"] {

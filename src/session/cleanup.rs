@@ -193,7 +193,8 @@ impl<S> Server<S> {
         }
         let body = self.inbound.body(header).to_vec();
         self.inbound.skip(header);
-        let step = login.on_message(header.tag, &body, &self.pool.config, &mut self.outbox, cx.shared, cx.rng);
+        let step =
+            login.on_message(header.tag, &body, &self.pool.config, &mut self.outbox, cx.shared, cx.rng);
         match step {
             Step::Going => Unbound::Going,
             Step::Derive(job) => Unbound::Derive(job),
@@ -214,7 +215,9 @@ impl<S> Server<S> {
     fn on_late_frame(&mut self, header: Header) -> Unbound {
         match header.tag {
             b'S' => {
-                let Ok((name, value)) = parameter(self.inbound.body(header)) else { return self.out_of_sync() };
+                let Ok((name, value)) = parameter(self.inbound.body(header)) else {
+                    return self.out_of_sync();
+                };
                 // A parked server's own settings have changed (pg_reload_conf): they are its new base.
                 if self.exchanges.is_empty() {
                     report(&mut self.base, name, value);
@@ -318,7 +321,9 @@ impl<S> Server<S> {
 
     fn out_of_sync(&mut self) -> Unbound {
         match self.phase {
-            Phase::Login(_) => Unbound::Failed(OpenFailure::Login("it does not speak PostgreSQL's protocol".into())),
+            Phase::Login(_) => {
+                Unbound::Failed(OpenFailure::Login("it does not speak PostgreSQL's protocol".into()))
+            }
             _ => Unbound::Close(Closing::OutOfSync),
         }
     }

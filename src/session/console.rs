@@ -83,7 +83,9 @@ impl<S> Session<S> {
                 buf.extend_from_slice(encode::EMPTY_QUERY_RESPONSE);
                 encode::ready(buf, TxStatus::Idle);
             }),
-            Err(admin::Fault(text)) => self.answer_command(Err(ClientError::Console { state: "42601", text })),
+            Err(admin::Fault(text)) => {
+                self.answer_command(Err(ClientError::Console { state: "42601", text }))
+            }
         }
     }
 

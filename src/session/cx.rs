@@ -88,9 +88,9 @@ impl Ask {
             }
             Ask::Password { secrets, user, given } => {
                 // All are tried: the time must not tell which one it was.
-                let matches = secrets
-                    .iter()
-                    .fold(false, |found, secret| secret.matches(user.as_bytes(), given.as_bytes()).is_ok() | found);
+                let matches = secrets.iter().fold(false, |found, secret| {
+                    secret.matches(user.as_bytes(), given.as_bytes()).is_ok() | found
+                });
                 Answer::Password { matches }
             }
         }

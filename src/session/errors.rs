@@ -16,19 +16,32 @@ pub enum ClientError {
     Unsupported(&'static str),
     BadOption(String),
     /// Whatever is wrong with the user, database or password: the text does not tell which.
-    PasswordRejected { user: String },
-    NoDatabase { database: String },
+    PasswordRejected {
+        user: String,
+    },
+    NoDatabase {
+        database: String,
+    },
     /// The answer to the request for a password is not one.
     BadPasswordMessage(String),
     LoginTimeout,
     /// No server could be opened for the login or the statement.
-    ServerUnavailable { failure: Option<OpenFailure>, fatal: bool },
+    ServerUnavailable {
+        failure: Option<OpenFailure>,
+        fatal: bool,
+    },
     CheckoutTimeout,
     /// The server closed the connection, or it had to be closed.
-    ServerLost { fatal: bool },
+    ServerLost {
+        fatal: bool,
+    },
     /// What the server sent could not be understood.
-    ServerOutOfSync { fatal: bool },
-    QueryTimeout { fatal: bool },
+    ServerOutOfSync {
+        fatal: bool,
+    },
+    QueryTimeout {
+        fatal: bool,
+    },
     IdleTimeout,
     IdleInTransactionTimeout,
     /// Cancelled while waiting for a server.
@@ -37,17 +50,29 @@ pub enum ClientError {
     /// The user or database is gone from the configuration.
     Unconfigured,
     /// A length that cannot be.
-    BadMessageLength { tag: u8 },
-    UnknownMessage { tag: u8 },
-    MalformedMessage { tag: u8 },
-    FrameTooLong { tag: u8, limit: usize },
+    BadMessageLength {
+        tag: u8,
+    },
+    UnknownMessage {
+        tag: u8,
+    },
+    MalformedMessage {
+        tag: u8,
+    },
+    FrameTooLong {
+        tag: u8,
+        limit: usize,
+    },
     TooManyStatements(usize),
     UnnamedStatementLost,
     TransactionInStatementMode,
     SyncBehindCopy,
     OutOfMemory,
     /// A statement that the console does not know.
-    Console { state: SqlState, text: String },
+    Console {
+        state: SqlState,
+        text: String,
+    },
     Internal,
 }
 
@@ -57,8 +82,15 @@ use Severity::{Error, Fatal};
 impl ClientError {
     pub fn severity(&self) -> Severity {
         match self {
-            ServerUnavailable { fatal, .. } | ServerLost { fatal } | ServerOutOfSync { fatal } | QueryTimeout { fatal } => {
-                if *fatal { Fatal } else { Error }
+            ServerUnavailable { fatal, .. }
+            | ServerLost { fatal }
+            | ServerOutOfSync { fatal }
+            | QueryTimeout { fatal } => {
+                if *fatal {
+                    Fatal
+                } else {
+                    Error
+                }
             }
             CheckoutTimeout | Cancelled | Console { .. } => Error,
             _ => Fatal,
@@ -67,7 +99,11 @@ impl ClientError {
 
     pub fn state(&self) -> SqlState {
         match self {
-            BadStartup(_) | BadPasswordMessage(_) | BadMessageLength { .. } | UnknownMessage { .. } | MalformedMessage { .. } => "08P01",
+            BadStartup(_)
+            | BadPasswordMessage(_)
+            | BadMessageLength { .. }
+            | UnknownMessage { .. }
+            | MalformedMessage { .. } => "08P01",
             UnsupportedVersion(_) | Unsupported(_) | TransactionInStatementMode | SyncBehindCopy => "0A000",
             NoUser => "28000",
             BadOption(_) => "42601",
@@ -97,7 +133,11 @@ impl ClientError {
         match self {
             BadStartup(text) => format!("invalid startup packet: {text}"),
             UnsupportedVersion(version) => {
-                format!("unsupported frontend protocol {}.{}: server supports 3.0 to 3.2", version >> 16, version & 0xffff)
+                format!(
+                    "unsupported frontend protocol {}.{}: server supports 3.0 to 3.2",
+                    version >> 16,
+                    version & 0xffff
+                )
             }
             NoUser => "no PostgreSQL user name specified in startup packet".into(),
             Unsupported(what) => format!("{what} is not supported by pgdog"),
@@ -106,27 +146,44 @@ impl ClientError {
             NoDatabase { database } => format!("database \"{database}\" does not exist"),
             BadPasswordMessage(text) => text.clone(),
             LoginTimeout => "canceling authentication due to timeout".into(),
-            ServerUnavailable { failure, .. } => format!("could not open a connection to the server: {}", unavailable(failure)),
-            CheckoutTimeout => "timed out waiting for a server connection: all connections of the pool are in use".into(),
+            ServerUnavailable { failure, .. } => {
+                format!("could not open a connection to the server: {}", unavailable(failure))
+            }
+            CheckoutTimeout => {
+                "timed out waiting for a server connection: all connections of the pool are in use".into()
+            }
             ServerLost { .. } => "the server closed the connection unexpectedly".into(),
-            ServerOutOfSync { .. } => "the server sent something that was not expected; its connection has been closed".into(),
-            QueryTimeout { .. } => "canceling statement due to query_timeout; its server connection has been closed".into(),
+            ServerOutOfSync { .. } => {
+                "the server sent something that was not expected; its connection has been closed".into()
+            }
+            QueryTimeout { .. } => {
+                "canceling statement due to query_timeout; its server connection has been closed".into()
+            }
             IdleTimeout => "terminating connection due to client_idle_timeout".into(),
-            IdleInTransactionTimeout => "terminating connection due to client_idle_in_transaction_timeout".into(),
+            IdleInTransactionTimeout => {
+                "terminating connection due to client_idle_in_transaction_timeout".into()
+            }
             Cancelled => "canceling statement due to user request".into(),
             ShuttingDown => "terminating connection because pgdog is shutting down".into(),
-            Unconfigured => "terminating connection because its user or database is no longer configured".into(),
+            Unconfigured => {
+                "terminating connection because its user or database is no longer configured".into()
+            }
             BadMessageLength { tag } => format!("invalid length of message {:?}", char::from(*tag)),
             UnknownMessage { tag } => format!("invalid frontend message type {tag}"),
             MalformedMessage { tag } => format!("malformed message {:?}", char::from(*tag)),
             FrameTooLong { tag, limit } => {
-                format!("message {:?} is longer than the {limit} bytes that pgdog holds in one piece", char::from(*tag))
+                format!(
+                    "message {:?} is longer than the {limit} bytes that pgdog holds in one piece",
+                    char::from(*tag)
+                )
             }
             TooManyStatements(limit) => format!("more than {limit} prepared statements in one session"),
             UnnamedStatementLost => {
                 "the unnamed prepared statement was too long to be kept for another server connection".into()
             }
-            TransactionInStatementMode => "transaction blocks are not allowed in statement pooling mode".into(),
+            TransactionInStatementMode => {
+                "transaction blocks are not allowed in statement pooling mode".into()
+            }
             SyncBehindCopy => "Sync sent behind a simple query that begins a COPY from the client".into(),
             OutOfMemory => "too many clients have sent incomplete messages".into(),
             Console { text, .. } => text.clone(),

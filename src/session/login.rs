@@ -132,7 +132,10 @@ impl Login {
         let code = bytes.u32().map_err(malformed)?;
         let password = || {
             config.server_password.as_ref().map(|secret| secret.as_bytes()).ok_or_else(|| {
-                format!("the server asks for a password, and none is configured for user \"{}\"", config.server_user)
+                format!(
+                    "the server asks for a password, and none is configured for user \"{}\"",
+                    config.server_user
+                )
             })
         };
         let state = std::mem::replace(&mut self.state, State::Asked);
@@ -159,15 +162,16 @@ impl Login {
             (10, State::Asked) => {
                 password()?;
                 let mechanisms = bytes.rest().split(|&byte| byte == 0).filter(|name| !name.is_empty());
-                let (greeting, next) =
-                    ClientGreeted::begin(mechanisms, &ClientBinding::Unavailable, rng).map_err(scram_fault)?;
+                let (greeting, next) = ClientGreeted::begin(mechanisms, &ClientBinding::Unavailable, rng)
+                    .map_err(scram_fault)?;
                 outbox.own(|buf| encode::sasl_initial(buf, greeting.mechanism.name(), &greeting.message));
                 State::Scram(ClientScram::Greeted(next))
             }
             (11, State::Scram(ClientScram::Greeted(greeted))) => {
                 let paused = greeted.server_first(bytes.rest()).map_err(scram_fault)?;
                 let credential = Credential::Password(Password::new(password()?));
-                let source = credential.keys_for(paused.challenge(), &mut shared.keys()).map_err(scram_fault)?;
+                let source =
+                    credential.keys_for(paused.challenge(), &mut shared.keys()).map_err(scram_fault)?;
                 match source {
                     KeySource::Ready(keys) => {
                         let (message, next) = paused.resume(&keys);
@@ -187,7 +191,11 @@ impl Login {
             (0 | 3 | 5 | 10 | 11 | 12, _) => {
                 return Err(format!("authentication message {code} came at the wrong time"));
             }
-            _ => return Err(format!("the server asks for authentication method {code}, which is not supported")),
+            _ => {
+                return Err(format!(
+                    "the server asks for authentication method {code}, which is not supported"
+                ));
+            }
         };
         Ok(Step::Going)
     }

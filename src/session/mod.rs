@@ -113,18 +113,30 @@ pub struct Who {
 }
 
 enum State<S> {
-    Startup { until: Time },
+    Startup {
+        until: Time,
+    },
     Auth(Box<Auth<S>>),
     /// Authenticated; a server is asked for what PostgreSQL says at login.
     Login(Box<Entry>),
-    Idle { since: Time, peeked: u32 },
-    Waiting { since: Time, until: Time },
+    Idle {
+        since: Time,
+        peeked: u32,
+    },
+    Waiting {
+        since: Time,
+        until: Time,
+    },
     Running(Run),
     Skipping,
     Console(console::Console),
     /// The client sent a cancel request and waits for us to close.
-    Cancelling { until: Time },
-    Closing { until: Time },
+    Cancelling {
+        until: Time,
+    },
+    Closing {
+        until: Time,
+    },
 }
 
 /// Which socket of a session.
@@ -246,7 +258,12 @@ impl<S> Session<S> {
     }
 
     /// A server for the checkout `number`; it comes back if it is no longer wanted.
-    pub fn on_grant(&mut self, number: u32, server: Box<Server<S>>, cx: &mut Cx<'_, S>) -> Option<Box<Server<S>>> {
+    pub fn on_grant(
+        &mut self,
+        number: u32,
+        server: Box<Server<S>>,
+        cx: &mut Cx<'_, S>,
+    ) -> Option<Box<Server<S>>> {
         let wanted = number == self.checkout && matches!(self.state, State::Login(_) | State::Waiting { .. });
         if !wanted {
             return Some(server);

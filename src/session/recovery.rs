@@ -129,7 +129,8 @@ impl<S> Session<S> {
     pub(super) fn part_with(&mut self, at: usize, cx: &mut Cx<'_, S>) {
         let link = &mut self.links[at];
         let half = self.client.inbound.passing != Passing::Nothing;
-        let session_mode = self.cluster.as_ref().is_some_and(|c| c.mode == crate::config::PoolerMode::Session);
+        let session_mode =
+            self.cluster.as_ref().is_some_and(|c| c.mode == crate::config::PoolerMode::Session);
         let action = if half && at == HOME {
             // The rest of a message that it is reading will never come.
             Action::Discard { link: at, why: Discard::Forced }
@@ -145,7 +146,10 @@ impl<S> Session<S> {
         let Some(cluster) = &self.cluster else { return Time::NEVER };
         let timeouts = &cluster.timeouts;
         let owed = self.links.iter().any(|link| !link.server.exchanges.is_empty());
-        let rests = self.links.iter().all(|link| link.server.exchanges.is_quiet() && link.server.status == TxStatus::Idle);
+        let rests = self
+            .links
+            .iter()
+            .all(|link| link.server.exchanges.is_quiet() && link.server.status == TxStatus::Idle);
         match (owed, rests) {
             (true, _) => run.asked.after(timeouts.query),
             (false, true) => run.answered.after(timeouts.client_idle),
@@ -156,7 +160,10 @@ impl<S> Session<S> {
     pub(super) fn on_running_time(&mut self, cx: &mut Cx<'_, S>) {
         let owed = (0..self.links.len()).find(|&at| !self.links[at].server.exchanges.is_empty());
         let Some(at) = owed else {
-            let quiet = self.links.iter().all(|link| link.server.exchanges.is_quiet() && link.server.status == TxStatus::Idle);
+            let quiet = self
+                .links
+                .iter()
+                .all(|link| link.server.exchanges.is_quiet() && link.server.status == TxStatus::Idle);
             let error = if quiet { ClientError::IdleTimeout } else { ClientError::IdleInTransactionTimeout };
             return self.fail(error, cx);
         };
@@ -170,7 +177,8 @@ impl<S> Session<S> {
 impl crate::session::exchange::Exchanges {
     /// How many ReadyForQuery the client is still owed.
     fn owed_ready(&self) -> usize {
-        self.iter().filter(|exchange| matches!(exchange.what, What::Sync | What::Query | What::Function))
+        self.iter()
+            .filter(|exchange| matches!(exchange.what, What::Sync | What::Query | What::Function))
             .filter(|exchange| exchange.order == crate::session::exchange::Order::Forward)
             .count()
     }

@@ -106,6 +106,7 @@ impl<S> Session<S> {
             if let Err(error) = check(header) {
                 return self.fail(error, cx);
             }
+            let whole = bytes.len() >= header.frame();
             match header.tag {
                 b'X' if peeked == 0 => {
                     self.forget_client_bytes();
@@ -117,7 +118,8 @@ impl<S> Session<S> {
                     self.client.outbox.own(|buf| encode::ready(buf, crate::wire::TxStatus::Idle));
                 }
                 b'H' | b'd' | b'c' | b'f' if peeked == 0 => self.client.inbound.skip(header),
-                b'P' | b'B' | b'D' | b'E' | b'C' if bytes.len() >= header.frame() => peeked += header.frame(),
+                b'P' | b'C' if peeked == 0 && whole && self.answer_alone(header, cx) => {}
+                b'P' | b'B' | b'D' | b'E' | b'C' if whole => peeked += header.frame(),
                 b'P' | b'B' | b'D' | b'E' | b'C' if self.client.inbound.relay.has_room() => break,
                 _ => {
                     self.who.last_request = cx.now;
@@ -134,6 +136,47 @@ impl<S> Session<S> {
             if !self.client.inbound.relay.is_empty() {
                 *since = cx.now;
             }
+        }
+    }
+
+    /// Parse of a statement that some server has accepted before, and Close of a statement, take no server: whichever
+    /// server the client meets later is seen to then. False if this frame does.
+    fn answer_alone(&mut self, header: Header, cx: &mut Cx<'_, S>) -> bool {
+        if self.passes_names() {
+            return false;
+        }
+        let mut body = Bytes::new(self.client.inbound.body(header));
+        let answer = if header.tag == b'P' {
+            let Ok(name) = body.cstr() else { return false };
+            if name.is_empty()
+                || self.statements.find(name).is_some()
+                || self.statements.len() >= CLIENT_STATEMENTS_MAX
+            {
+                return false;
+            }
+            let found = cx.shared.statements().find(&self.key_of(body.rest().into()));
+            let Some(statement) = found.filter(|statement| statement.is_proven()) else { return false };
+            self.statements.define(name, statement);
+            encode::PARSE_COMPLETE
+        } else {
+            let (Ok(b'S'), Ok(name)) = (body.u8(), body.cstr()) else { return false };
+            if name.is_empty() {
+                return false;
+            }
+            self.statements.forget(name);
+            encode::CLOSE_COMPLETE
+        };
+        self.client.inbound.skip(header);
+        self.client.outbox.own(|buf| buf.extend_from_slice(answer));
+        true
+    }
+
+    fn key_of(&self, body: Box<[u8]>) -> Key {
+        Key {
+            body,
+            client_encoding: self.settings.reported("client_encoding").unwrap_or_default().into(),
+            standard_conforming_strings: self.settings.reported("standard_conforming_strings")
+                != Some(b"off"),
         }
     }
 
@@ -334,11 +377,7 @@ impl<S> Session<S> {
         if self.statements.len() >= CLIENT_STATEMENTS_MAX {
             return Err(ClientError::TooManyStatements(CLIENT_STATEMENTS_MAX));
         }
-        let key = Key {
-            body: parsed,
-            client_encoding: self.settings.reported("client_encoding").unwrap_or_default().into(),
-            standard_conforming_strings: self.settings.reported("standard_conforming_strings") != Some(b"off"),
-        };
+        let key = self.key_of(parsed);
         let statement = cx.shared.statements().intern(key);
         self.statements.define(name, statement.clone());
         let link = &mut self.links[HOME];
@@ -453,7 +492,8 @@ impl<S> Session<S> {
         let Some((&kind, name)) = body.split_first() else {
             return Err(ClientError::MalformedMessage { tag: b'C' });
         };
-        let name: Box<[u8]> = name.strip_suffix(&[0]).ok_or(ClientError::MalformedMessage { tag: b'C' })?.into();
+        let name: Box<[u8]> =
+            name.strip_suffix(&[0]).ok_or(ClientError::MalformedMessage { tag: b'C' })?.into();
         let link = &mut self.links[HOME];
         link.server.tally.closes += 1;
         if kind == b'S' && name.is_empty() {
@@ -530,7 +570,10 @@ impl<S> Session<S> {
         let server = &mut self.links[HOME].server;
         let mine = |version| Unnamed::Of { session: self.id, version };
         match &self.statements.unnamed {
-            _ if self.cluster.as_ref().is_none_or(|cluster| cluster.prepared == PreparedStatements::Disabled) => {}
+            _ if self
+                .cluster
+                .as_ref()
+                .is_none_or(|cluster| cluster.prepared == PreparedStatements::Disabled) => {}
             UnnamedStatement::Kept { version, .. } | UnnamedStatement::Lost { version, .. }
                 if server.unnamed == mine(*version) => {}
             UnnamedStatement::None if server.unnamed == Unnamed::Nobodys => {}
@@ -651,7 +694,9 @@ impl<S> Link<S> {
                 Note::Defines(define) if define.prepares => self.parsed(define.statement.id),
                 Note::Evicts(id) => self.server.prepared.insert(*id),
                 // Whatever the server has now, it is not what we thought.
-                Note::Unnamed(_) | Note::ForgetsUnnamed => self.server.unnamed = Unnamed::Of { session: 0, version: 0 },
+                Note::Unnamed(_) | Note::ForgetsUnnamed => {
+                    self.server.unnamed = Unnamed::Of { session: 0, version: 0 }
+                }
                 _ => {}
             }
         }

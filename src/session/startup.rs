@@ -48,7 +48,10 @@ enum Step {
     PlainChecking,
     Scram,
     /// The user's verifiers are being made; the client's first message waits.
-    ScramDeriving { mechanism: Vec<u8>, message: Vec<u8> },
+    ScramDeriving {
+        mechanism: Vec<u8>,
+        message: Vec<u8>,
+    },
     ScramProof(ServerChallenged),
 }
 
@@ -153,7 +156,9 @@ impl<S> Session<S> {
             // The console is never open to everybody.
             (Target::Console, AuthType::Trust) => AuthType::Scram,
             // A user with a SCRAM verifier only can prove itself in no other way (as in PostgreSQL's md5 method).
-            (target, AuthType::Md5) if target.passwords(cx).is_some_and(|all| all.plain.is_empty()) => AuthType::Scram,
+            (target, AuthType::Md5) if target.passwords(cx).is_some_and(|all| all.plain.is_empty()) => {
+                AuthType::Scram
+            }
             (_, kind) => kind,
         };
         let step = match kind {
@@ -277,7 +282,13 @@ impl<S> Session<S> {
         self.challenge(candidates, mechanism, message, cx);
     }
 
-    fn challenge(&mut self, candidates: Arc<Candidates>, mechanism: &[u8], message: &[u8], cx: &mut Cx<'_, S>) {
+    fn challenge(
+        &mut self,
+        candidates: Arc<Candidates>,
+        mechanism: &[u8],
+        message: &[u8],
+        cx: &mut Cx<'_, S>,
+    ) {
         let started = ServerStart::new(candidates, ServerBinding::Unavailable, mechanism)
             .and_then(|start| start.client_first(message, cx.rng));
         let (reply, next) = match started {
@@ -312,7 +323,11 @@ impl<S> Session<S> {
 
     fn reject(&mut self, cx: &mut Cx<'_, S>) {
         let user = self.who.user.clone();
-        log::warn!("password authentication failed for user {user:?}, database {:?}, from {}", self.who.database, self.who.peer);
+        log::warn!(
+            "password authentication failed for user {user:?}, database {:?}, from {}",
+            self.who.database,
+            self.who.peer
+        );
         self.fail(ClientError::PasswordRejected { user }, cx);
     }
 
@@ -398,7 +413,8 @@ impl<S> Session<S> {
     pub(super) fn on_login_settings(&mut self, link: usize, cx: &mut Cx<'_, S>) {
         let State::Login(entry) = std::mem::replace(&mut self.state, State::Skipping) else { return };
         let server = &mut self.links[link].server;
-        let settings = Settings { reported: server.settings.reported.clone(), other: self.settings.other.clone() };
+        let settings =
+            Settings { reported: server.settings.reported.clone(), other: self.settings.other.clone() };
         self.settings = Arc::new(settings);
         server.settings = self.settings.clone();
         if let Some(cluster) = &self.cluster {
@@ -458,7 +474,8 @@ impl<S> Target<S> {
         let plain = self.passwords(cx).into_iter().flat_map(|passwords| &passwords.plain);
         plain
             .map(|secret| {
-                Md5Hash::parse(secret.as_bytes()).unwrap_or_else(|| Md5Hash::of(secret.as_bytes(), user.as_bytes()))
+                Md5Hash::parse(secret.as_bytes())
+                    .unwrap_or_else(|| Md5Hash::of(secret.as_bytes(), user.as_bytes()))
             })
             .collect()
     }
@@ -515,7 +532,8 @@ mod tests {
 
     #[test]
     fn options_of_the_startup_packet() {
-        let one = |name: &str, value: &str| -> (Box<str>, Box<[u8]>) { (name.into(), value.as_bytes().into()) };
+        let one =
+            |name: &str, value: &str| -> (Box<str>, Box<[u8]>) { (name.into(), value.as_bytes().into()) };
         assert_eq!(
             options("-c a=b --work-mem=4MB -cx=y\\ z"),
             Ok(vec![one("a", "b"), one("work_mem", "4MB"), one("x", "y z")])

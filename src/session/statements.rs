@@ -108,7 +108,10 @@ impl UnnamedStatement {
     }
 
     pub fn is_copy(&self) -> bool {
-        matches!(self, UnnamedStatement::Kept { is_copy: true, .. } | UnnamedStatement::Lost { is_copy: true, .. })
+        matches!(
+            self,
+            UnnamedStatement::Kept { is_copy: true, .. } | UnnamedStatement::Lost { is_copy: true, .. }
+        )
     }
 }
 
@@ -119,7 +122,9 @@ pub fn is_copy(text: &[u8]) -> bool {
     loop {
         rest = rest.trim_ascii_start();
         if let Some(comment) = rest.strip_prefix(b"--") {
-            let Some(end) = comment.iter().position(|&byte| matches!(byte, b'\n' | b'\r')) else { return false };
+            let Some(end) = comment.iter().position(|&byte| matches!(byte, b'\n' | b'\r')) else {
+                return false;
+            };
             rest = &comment[end..];
         } else if rest.starts_with(b"/*") {
             let Some(end) = comment_end(rest) else { return false };
@@ -154,7 +159,9 @@ mod tests {
 
     #[test]
     fn copies() {
-        for text in ["copy t from stdin", " \n/* a /* b */ c */ -- d\nCoPy\tt from stdin", "COPY(select 1) to stdout"] {
+        for text in
+            ["copy t from stdin", " \n/* a /* b */ c */ -- d\nCoPy\tt from stdin", "COPY(select 1) to stdout"]
+        {
             assert!(is_copy(text.as_bytes()), "{text}");
         }
         for text in ["", "copying", "select 'copy'", "/* copy", "-- copy t", "/*/ copy */ select", "copy_x"] {

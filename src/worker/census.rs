@@ -34,7 +34,9 @@ impl<N: Net> Worker<N> {
                 return;
             }
             Command::ShowParameter(name) => Ok(parameter(&name)),
-            Command::Pause(scope) => self.for_pools(&scope, |_, pool| pool.lock().state.pause()).map(|()| complete("PAUSE")),
+            Command::Pause(scope) => {
+                self.for_pools(&scope, |_, pool| pool.lock().state.pause()).map(|()| complete("PAUSE"))
+            }
             Command::Resume(scope) => self.for_pools(&scope, Worker::resume).map(|()| complete("RESUME")),
             Command::Reconnect => {
                 self.for_pools(&Scope::default(), Worker::reconnect).map(|()| complete("RECONNECT"))
@@ -121,8 +123,8 @@ impl<N: Net> Worker<N> {
         let Census { show, columns, mut snapshot, .. } = self.censuses.swap_remove(at);
         snapshot.clients.sort_by_key(|row| row.id);
         snapshot.servers.sort_by_key(|row| row.number);
-        let answer = render(show, &columns, &snapshot)
-            .map_err(|text| ClientError::Console { state: "42703", text });
+        let answer =
+            render(show, &columns, &snapshot).map_err(|text| ClientError::Console { state: "42703", text });
         self.with_session(token, |session, cx| session.on_console(answer, cx));
     }
 
@@ -152,7 +154,10 @@ impl<N: Net> Worker<N> {
             idle: counts.idle,
             active: counts.busy,
             total: counts.total(),
-            max_wait_micros: shelf.state.waiting_since().map_or(0, |since| self.now.since(since).as_micros() as u64),
+            max_wait_micros: shelf
+                .state
+                .waiting_since()
+                .map_or(0, |since| self.now.since(since).as_micros() as u64),
             mode: config.mode.as_str(),
             paused: shelf.state.is_paused(),
             healthy: shelf.last_failure.is_none(),
@@ -168,7 +173,8 @@ impl<N: Net> Worker<N> {
 fn parameter(name: &str) -> Vec<u8> {
     use crate::wire::encode::{Column, ColumnType, data_row, row_description};
     let parameters = crate::session::CONSOLE_PARAMETERS;
-    let value = parameters.iter().find(|(of, _)| of.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value);
+    let value =
+        parameters.iter().find(|(of, _)| of.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value);
     let mut buf = Vec::new();
     row_description(&mut buf, &[Column { name: "setting", kind: ColumnType::Text }]);
     data_row(&mut buf, [Some(value.as_bytes())].into_iter());

@@ -25,48 +25,97 @@ pub struct Asker {
 
 pub enum Mail<S> {
     /// A client has connected.
-    Client { socket: S, peer: SocketAddr },
+    Client {
+        socket: S,
+        peer: SocketAddr,
+    },
     /// A server for a waiter of this worker.
-    Grant { ticket: Ticket, server: Box<Server<S>> },
+    Grant {
+        ticket: Ticket,
+        server: Box<Server<S>>,
+    },
     /// No server could be opened for a waiter.
-    Refused { ticket: Ticket, failure: Option<OpenFailure> },
+    Refused {
+        ticket: Ticket,
+        failure: Option<OpenFailure>,
+    },
     /// The waiter's pool has been replaced.
-    Retired { ticket: Ticket },
+    Retired {
+        ticket: Ticket,
+    },
     /// The server behind this token has been taken over by another worker.
-    Forget { token: u64 },
+    Forget {
+        token: u64,
+    },
     /// A slot has been taken for a new server: open it.
-    Open { pool: Arc<ServerPool<S>> },
+    Open {
+        pool: Arc<ServerPool<S>>,
+    },
     /// A parked server has been taken out of its pool, as closing.
-    Close { server: Box<Server<S>> },
+    Close {
+        server: Box<Server<S>>,
+    },
     /// A name has been looked up.
-    Resolved { token: u64, result: Result<Vec<SocketAddr>, String> },
+    Resolved {
+        token: u64,
+        result: Result<Vec<SocketAddr>, String>,
+    },
     /// The helper thread has done its work.
-    Answer { token: u64, answer: Answer },
+    Answer {
+        token: u64,
+        answer: Answer,
+    },
     /// A client asks to cancel what the session with this key runs.
-    Cancel { key: BackendKey, asker: Asker },
+    Cancel {
+        key: BackendKey,
+        asker: Asker,
+    },
     /// What a cancel request asked for has been done, as far as it can be.
-    Cancelled { token: u64 },
+    Cancelled {
+        token: u64,
+    },
     /// Tell about clients and servers.
-    Census { asker: Asker },
-    Counted { token: u64, clients: Vec<ClientRow>, servers: Vec<ServerRow> },
+    Census {
+        asker: Asker,
+    },
+    Counted {
+        token: u64,
+        clients: Vec<ClientRow>,
+        servers: Vec<ServerRow>,
+    },
     /// A console's command has been carried out.
-    Console { token: u64, answer: Result<Vec<u8>, ClientError> },
+    Console {
+        token: u64,
+        answer: Result<Vec<u8>, ClientError>,
+    },
     /// A new configuration is in force.
     World(Arc<ServerWorld<S>>),
     /// No new transactions.
     Drain,
     /// The time for finishing is over; with `cancel`, what runs is to be cancelled.
-    Terminate { cancel: bool },
+    Terminate {
+        cancel: bool,
+    },
     /// The process ends.
     Stop,
 }
 
 /// What workers ask of the other threads.
 pub enum Order {
-    Resolve { asker: Asker, host: Box<str>, port: u16 },
-    Ask { asker: Asker, ask: Ask },
+    Resolve {
+        asker: Asker,
+        host: Box<str>,
+        port: u16,
+    },
+    Ask {
+        asker: Asker,
+        ask: Ask,
+    },
     /// A command of the console that only the control thread can carry out.
-    Control { asker: Asker, command: Command },
+    Control {
+        asker: Asker,
+        command: Command,
+    },
     /// A worker has nothing left to do after Drain.
     Drained,
 }

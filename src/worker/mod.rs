@@ -25,9 +25,9 @@ use crate::base::time::Time;
 use crate::base::timer::Timers;
 use crate::cluster::pool::{Ticket, WorkerId};
 use crate::io::net::{Event, Net};
+use crate::session::Session;
 use crate::session::cx::{Action, Cx};
 use crate::session::server::{Server, ServerPool, ServerWorld};
-use crate::session::Session;
 use crate::wire::BackendKey;
 use crate::worker::census::Census;
 use crate::worker::mail::{Asker, Common, Mail, Order};
@@ -38,11 +38,16 @@ use crate::worker::table::Table;
 pub(crate) enum Entry<S> {
     Session(Box<Session<S>>),
     /// A server in the hands of that session.
-    Bound { session: u64 },
+    Bound {
+        session: u64,
+    },
     /// A server in nobody's hands: logging in, being cleaned, in quarantine, closing.
     Server(Box<Server<S>>),
     /// A server that rests in its pool, registered here.
-    Parked { pool: Arc<ServerPool<S>>, id: u64 },
+    Parked {
+        pool: Arc<ServerPool<S>>,
+        id: u64,
+    },
     /// No socket yet: its address is being looked up, or an attempt failed and the next one waits.
     Opening(Box<Opening<S>>),
     /// A connection that carries a cancel request to a server.
@@ -209,7 +214,9 @@ impl<N: Net> Worker<N> {
             Mail::Client { socket, peer } => self.on_client(socket, peer),
             Mail::Grant { ticket, server } => self.deliveries.push_back((ticket, server)),
             Mail::Refused { ticket, failure } => {
-                self.with_session(ticket.session, |session, cx| session.on_refused(ticket.number, failure, cx));
+                self.with_session(ticket.session, |session, cx| {
+                    session.on_refused(ticket.number, failure, cx)
+                });
             }
             Mail::Retired { ticket } => {
                 self.with_session(ticket.session, |session, cx| session.on_retired(ticket.number, cx));

@@ -561,7 +561,8 @@ impl<N: Net> Worker<N> {
             Some(Entry::Bound { session }) => {
                 let session = *session;
                 if let Some(Entry::Session(session)) = self.table.get_mut(session)
-                    && let Some(link) = session.links.iter_mut().find(|link| link.server.home.token == call.server)
+                    && let Some(link) =
+                        session.links.iter_mut().find(|link| link.server.home.token == call.server)
                 {
                     link.server.cancels -= 1;
                 }

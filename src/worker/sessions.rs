@@ -111,7 +111,11 @@ impl<N: Net> Worker<N> {
     }
 
     /// The same, but the session comes back; none if it has ended.
-    fn settle_with(&mut self, token: u64, mut session: Box<Session<N::Socket>>) -> Option<Box<Session<N::Socket>>> {
+    fn settle_with(
+        &mut self,
+        token: u64,
+        mut session: Box<Session<N::Socket>>,
+    ) -> Option<Box<Session<N::Socket>>> {
         loop {
             let mut written = self.flush(&mut session);
             if self.actions.is_empty() && !written {
@@ -162,9 +166,16 @@ impl<N: Net> Worker<N> {
         }
         let Session { client, links, .. } = session;
         if !client.outbox.is_empty() && client.ready.writable {
-            let relay =
-                |source: u8| links.get(usize::from(source).wrapping_sub(1)).map(|link| &link.server.inbound.relay);
-            match lines::write(&mut client.socket, &mut client.ready, &mut client.outbox, &mut self.chunks, relay) {
+            let relay = |source: u8| {
+                links.get(usize::from(source).wrapping_sub(1)).map(|link| &link.server.inbound.relay)
+            };
+            match lines::write(
+                &mut client.socket,
+                &mut client.ready,
+                &mut client.outbox,
+                &mut self.chunks,
+                relay,
+            ) {
                 Ok(n) => {
                     any |= n > 0;
                     session.on_written(Side::Client, &mut self.cx());
@@ -263,7 +274,12 @@ impl<N: Net> Worker<N> {
         let general = &self.world.config.general;
         let who = session.who();
         if general.log_disconnections && !who.user.is_empty() {
-            log::info!("client {} of user {:?}, database {:?} disconnected", who.peer, who.user, who.database);
+            log::info!(
+                "client {} of user {:?}, database {:?} disconnected",
+                who.peer,
+                who.user,
+                who.database
+            );
         }
         session.release_buffers(&mut self.chunks);
         self.table.remove(token);
