@@ -247,8 +247,11 @@ fn pools(snapshot: &Snapshot) -> Table {
     })
 }
 
+/// A figure of SHOW STATS: the names of its total and its average, what it is, and whether that is a time.
+type StatsField = (&'static str, &'static str, fn(&Tally) -> u64, bool);
+
 fn stats(snapshot: &Snapshot) -> Table {
-    let fields: [(&'static str, &'static str, fn(&Tally) -> u64, bool); 24] = [
+    let fields: [StatsField; 24] = [
         ("total_xact_count", "avg_xact_count", |t| t.transactions, false),
         ("total_xact_2pc_count", "avg_xact_2pc_count", |_| 0, false),
         ("total_query_count", "avg_query_count", |t| t.queries, false),

@@ -496,7 +496,9 @@ mod tests {
     #[test]
     fn expiry_keeps_the_minimum() {
         let mut pool = busy(4, 1);
-        (0..4).for_each(|server| drop(pool.checkin(server, 0, at(server as u64))));
+        for server in 0..4 {
+            pool.checkin(server, 0, at(server as u64));
+        }
         assert_eq!(pool.expire(at(3), 2, |_| false), [0, 1]);
         assert_eq!(pool.expire(at(0), 2, |&server| server == 2), [2]);
         assert_eq!(pool.counts().closing, 3);

@@ -29,7 +29,7 @@ impl<S> Session<S> {
                     self.client.outbox.relay(source(at), start, end);
                 }
             }
-            match server.inbound.next() {
+            match server.inbound.step() {
                 Ok(Next::Wait) => break,
                 Ok(Next::Stretch { start, end }) => self.client.outbox.relay(source(at), start, end),
                 Ok(Next::Frame(header)) => match self.on_answer_frame(at, header, cx) {

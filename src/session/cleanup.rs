@@ -92,7 +92,7 @@ impl<S> Server<S> {
     /// Bytes have been added to its inbound.
     pub fn on_bytes(&mut self, cx: &mut Cx<'_, S>) -> Unbound {
         loop {
-            let step = match self.inbound.next() {
+            let step = match self.inbound.step() {
                 Ok(Next::Wait) => break,
                 Ok(Next::Stretch { .. }) => continue,
                 Ok(Next::Frame(header)) => self.on_frame(header, cx),

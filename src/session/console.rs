@@ -38,7 +38,7 @@ impl<S> Session<S> {
             if *console == Console::Busy {
                 return;
             }
-            let header = match self.client.inbound.next() {
+            let header = match self.client.inbound.step() {
                 Ok(Next::Frame(header)) => header,
                 Ok(Next::Wait) => return self.free_sent(),
                 Ok(Next::Stretch { .. }) => continue,

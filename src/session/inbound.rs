@@ -44,7 +44,7 @@ pub enum Next {
 impl Inbound {
     /// Steps to the next frame, or over what has arrived of the passing one.
     #[inline]
-    pub fn next(&mut self) -> Result<Next, BadLength> {
+    pub fn step(&mut self) -> Result<Next, BadLength> {
         loop {
             let (left, send) = match self.passing {
                 Passing::Nothing => {

@@ -104,7 +104,7 @@ impl<S> Session<S> {
     /// Ignores the rest of a failed batch, as PostgreSQL does.
     pub(super) fn skip_to_sync(&mut self, cx: &mut Cx<'_, S>) {
         while let State::Skipping = self.state {
-            match self.client.inbound.next() {
+            match self.client.inbound.step() {
                 Ok(Next::Wait) => break,
                 Ok(Next::Stretch { .. }) => {}
                 Ok(Next::Frame(header)) => {

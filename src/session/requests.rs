@@ -92,7 +92,7 @@ impl<S> Session<S> {
             match self.client.inbound.passing {
                 Passing::Nothing => {}
                 // The rest of something that was of no interest.
-                _ => match self.client.inbound.next() {
+                _ => match self.client.inbound.step() {
                     Ok(Next::Wait) | Err(_) => return self.free_sent(),
                     Ok(_) => continue,
                 },
@@ -196,7 +196,7 @@ impl<S> Session<S> {
                 }
                 run.pipelined = 0;
             }
-            match self.client.inbound.next() {
+            match self.client.inbound.step() {
                 Ok(Next::Frame(header)) => match check(header).and_then(|()| self.on_request(header, cx)) {
                     Ok(Flow::Next) => {}
                     Ok(Flow::Wait) => return,

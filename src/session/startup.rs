@@ -189,7 +189,7 @@ impl<S> Session<S> {
     }
 
     pub(super) fn on_password_bytes(&mut self, cx: &mut Cx<'_, S>) {
-        let header = match self.client.inbound.next() {
+        let header = match self.client.inbound.step() {
             Ok(Next::Frame(header)) => header,
             Ok(_) => return,
             Err(bad) => return self.fail(ClientError::BadMessageLength { tag: bad.tag }, cx),

@@ -455,7 +455,8 @@ impl<N: Net> Worker<N> {
         }
     }
 
-    fn drop_server(&mut self, mut server: Held<N>) {
+    fn drop_server(&mut self, server: Held<N>) {
+        let mut server = *server;
         server.release_buffers(&mut self.chunks);
         self.table.remove(server.home.token);
     }

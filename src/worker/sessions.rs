@@ -269,7 +269,8 @@ impl<N: Net> Worker<N> {
         session.client.outbox.is_empty() || session.next_time() <= self.now
     }
 
-    fn end_session(&mut self, token: u64, mut session: Box<Session<N::Socket>>) {
+    fn end_session(&mut self, token: u64, session: Box<Session<N::Socket>>) {
+        let mut session = *session;
         debug_assert!(session.links.is_empty(), "a session ended with servers in its hands");
         let general = &self.world.config.general;
         let who = session.who();
