@@ -423,7 +423,7 @@ impl<N: Net> Worker<N> {
                 shelf.state.close();
             }
         }
-        if lost { self.free_slot(server) } else { self.say_goodbye(server) }
+        if lost { self.free_slot(*server) } else { self.say_goodbye(server) }
     }
 
     /// A parked server has been taken out of its pool to be closed.
@@ -446,9 +446,9 @@ impl<N: Net> Worker<N> {
     }
 
     /// A closing server has gone: its slot is free, and perhaps used for the next one.
-    fn free_slot(&mut self, server: Held<N>) {
+    fn free_slot(&mut self, server: Server<N::Socket>) {
         let pool = server.pool.clone();
-        self.drop_server(*server);
+        self.drop_server(server);
         let open = pool.lock().state.closed();
         if open {
             self.open(pool, 1);
