@@ -238,7 +238,7 @@ impl<'a> Reader<'a> {
     }
 
     pub fn u8(&mut self) -> Result<u8, String> {
-        Ok(self.take(1)?[0])
+        self.take(1).map(|b| b[0]).map_err(|_| "no data left in message".into())
     }
 
     pub fn i16(&mut self) -> Result<i16, String> {
@@ -335,7 +335,9 @@ impl Frame {
             b'D' => {
                 let mut values = Vec::new();
                 for _ in 0..r.i16()? {
-                    values.push(r.value()?.map_or("NULL".into(), |v| format!("{:?}", String::from_utf8_lossy(&v))));
+                    values.push(
+                        r.value()?.map_or("NULL".into(), |v| format!("{:?}", String::from_utf8_lossy(&v))),
+                    );
                 }
                 format!("DataRow {}", values.join(" "))
             }
@@ -378,7 +380,10 @@ impl Frame {
             }
             b'd' => format!("CopyData {:?}", String::from_utf8_lossy(r.0)),
             b'V' => {
-                format!("FunctionCallResponse {:?}", r.value()?.map(|v| String::from_utf8_lossy(&v).into_owned()))
+                format!(
+                    "FunctionCallResponse {:?}",
+                    r.value()?.map(|v| String::from_utf8_lossy(&v).into_owned())
+                )
             }
             b'v' => {
                 let (version, count) = (r.i32()?, r.i32()?);
@@ -386,7 +391,12 @@ impl Frame {
                 for _ in 0..count {
                     names.push(r.text()?);
                 }
-                format!("NegotiateProtocolVersion {}.{} [{}]", version >> 16, version & 0xffff, names.join(" "))
+                format!(
+                    "NegotiateProtocolVersion {}.{} [{}]",
+                    version >> 16,
+                    version & 0xffff,
+                    names.join(" ")
+                )
             }
             b'1' => "ParseComplete".into(),
             b'2' => "BindComplete".into(),

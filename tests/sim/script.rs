@@ -1,8 +1,8 @@
 //! The fixed script on which the simulated and a real PostgreSQL have to agree.
 
 use crate::frame::{
-    bind, bind_formats, body, close, copy_data, copy_done, copy_fail, describe, execute, flush, function_call,
-    gss_request, parse, password, query, ssl_request, startup, sync, terminate,
+    bind, bind_formats, body, close, copy_data, copy_done, copy_fail, describe, execute, flush,
+    function_call, parse, password, query, ssl_request, startup, sync, terminate,
 };
 
 pub enum Until {
@@ -147,11 +147,9 @@ pub fn script() -> Vec<Step> {
 }
 
 fn logins(s: &mut Script) {
-    // Encryption is refused, each kind once.
+    // Encryption is refused. (GSSENCRequest is answered G by a server built with GSSAPI: not compared.)
     s.0.push(Step::Open(0));
     s.send(0, &[ssl_request()]);
-    s.0.push(Step::Raw(0, 1));
-    s.send(0, &[gss_request()]);
     s.0.push(Step::Raw(0, 1));
     s.send(0, &[startup(3, 0, &[("user", "postgres"), ("database", "postgres")])]);
     s.ready(0, 1);
@@ -535,7 +533,12 @@ fn extended(s: &mut Script) {
         bind("", "", &[Some("a"), Some("41"), Some("7"), Some("y")], &[]),
         execute("", 0),
     ]);
-    s.batch(&[parse("", "select $1", &[23]), describe(b'S', ""), bind("", "", &[Some("5")], &[1]), execute("", 0)]);
+    s.batch(&[
+        parse("", "select $1", &[23]),
+        describe(b'S', ""),
+        bind("", "", &[Some("5")], &[1]),
+        execute("", 0),
+    ]);
     s.batch(&[parse("", "select $1::int", &[1043]), describe(b'S', "")]);
     s.batch(&[
         parse("", "select 1::int, 2::bigint, true, 'abc'::text, null::int", &[]),
@@ -543,7 +546,12 @@ fn extended(s: &mut Script) {
         describe(b'P', ""),
         execute("", 0),
     ]);
-    s.batch(&[parse("", "select 1, 'a'", &[]), bind("", "", &[], &[1, 0]), describe(b'P', ""), execute("", 0)]);
+    s.batch(&[
+        parse("", "select 1, 'a'", &[]),
+        bind("", "", &[], &[1, 0]),
+        describe(b'P', ""),
+        execute("", 0),
+    ]);
     s.batch(&[
         parse("", "select $1::int + $2::int", &[]),
         bind_formats("", "", &[1, 0], &[Some(&[0, 0, 0, 5]), Some(b"6")], &[]),
@@ -564,7 +572,12 @@ fn extended(s: &mut Script) {
         execute("", 0),
     ]);
     s.batch(&[whole("select id, v from t order by id")]);
-    s.batch(&[parse("", "select * from t where id = $1", &[]), describe(b'S', ""), bind("", "", &[Some("1")], &[]), execute("", 0)]);
+    s.batch(&[
+        parse("", "select * from t where id = $1", &[]),
+        describe(b'S', ""),
+        bind("", "", &[Some("1")], &[]),
+        execute("", 0),
+    ]);
     s.batch(&[whole("insert into t values (3, 'q105') returning id")]);
     s.batch(&[whole("show timezone")]);
     s.batch(&[whole("set timezone to 'GMT'"), whole("set timezone to 'Europe/Berlin'")]);
@@ -610,7 +623,13 @@ fn portals(s: &mut Script) {
     s.batch(&[bind("", "p", &[], &[]), execute("", 2), execute("", 2), execute("", 2), execute("", 2)]);
     s.batch(&[bind("", "p", &[], &[]), execute("", 5), execute("", 5), execute("", 5)]);
     s.batch(&[bind("", "p", &[], &[]), execute("", -1)]);
-    s.batch(&[bind("a", "p", &[], &[]), bind("b", "p", &[], &[]), execute("a", 1), execute("b", 3), execute("a", 1)]);
+    s.batch(&[
+        bind("a", "p", &[], &[]),
+        bind("b", "p", &[], &[]),
+        execute("a", 1),
+        execute("b", 3),
+        execute("a", 1),
+    ]);
     s.batch(&[execute("a", 1)]);
     s.batch(&[bind("a", "p", &[], &[]), bind("a", "p", &[], &[])]);
     s.query(0, "begin");
@@ -633,7 +652,12 @@ fn portals(s: &mut Script) {
     s.query(0, "commit");
     s.batch(&[describe(b'P', "a")]);
     // Commands run once.
-    s.batch(&[parse("", "insert into t values (1, 'q202')", &[]), bind("", "", &[], &[]), execute("", 0), execute("", 0)]);
+    s.batch(&[
+        parse("", "insert into t values (1, 'q202')", &[]),
+        bind("", "", &[], &[]),
+        execute("", 0),
+        execute("", 0),
+    ]);
     s.batch(&[parse("", "select 'q203'", &[]), bind("", "", &[], &[]), execute("", 0), execute("", 0)]);
     s.batch(&[
         parse("", "insert into t values (2, 'a'), (3, 'b'), (4, 'c') returning id", &[]),
@@ -651,7 +675,11 @@ fn extended_errors(s: &mut Script) {
     s.batch(&[whole("select 1/0"), whole("select 'skipped'")]);
     s.batch(&[parse("", "select 1/0", &[]), describe(b'S', ""), bind("", "", &[], &[]), execute("", 0)]);
     s.batch(&[parse("", "select 1/$1::int", &[]), bind("", "", &[Some("0")], &[]), execute("", 0)]);
-    s.batch(&[parse("", "select 1/(g-2) from generate_series(1,3) g", &[]), bind("", "", &[], &[]), execute("", 0)]);
+    s.batch(&[
+        parse("", "select 1/(g-2) from generate_series(1,3) g", &[]),
+        bind("", "", &[], &[]),
+        execute("", 0),
+    ]);
     s.batch(&[parse("dup", "select 'q210'", &[]), parse("dup", "select 'q211'", &[])]);
     s.batch(&[parse("dup", "selec", &[])]);
     s.batch(&[parse("dup", "select 'q212'", &[])]);
@@ -705,13 +733,28 @@ fn pipelines(s: &mut Script) {
     s.batch(&[whole("insert into t values (1, 'a')"), whole("commit"), whole("select 1/0")]);
     s.query(0, "select count(*) from t");
     s.batch(&[whole("insert into t values (2, 'a')"), whole("rollback"), whole("select count(*) from t")]);
-    s.batch(&[whole("insert into t values (3, 'a')"), whole("begin"), whole("insert into t values (4, 'a')")]);
+    s.batch(&[
+        whole("insert into t values (3, 'a')"),
+        whole("begin"),
+        whole("insert into t values (4, 'a')"),
+    ]);
     s.query(0, "rollback");
     s.query(0, "select count(*) from t");
-    s.batch(&[whole("begin"), whole("insert into t values (5, 'a')"), whole("commit"), whole("select count(*) from t")]);
+    s.batch(&[
+        whole("begin"),
+        whole("insert into t values (5, 'a')"),
+        whole("commit"),
+        whole("select count(*) from t"),
+    ]);
     s.batch(&[whole("savepoint a")]);
     s.batch(&[whole("select 'q220'"), whole("savepoint a")]);
-    s.batch(&[whole("begin"), whole("savepoint a"), whole("select 'q221'"), whole("rollback to a"), whole("commit")]);
+    s.batch(&[
+        whole("begin"),
+        whole("savepoint a"),
+        whole("select 'q221'"),
+        whole("rollback to a"),
+        whole("commit"),
+    ]);
     s.batch(&[whole("vacuum")]);
     s.batch(&[whole("select 'q222'"), whole("vacuum")]);
     s.batch(&[whole("vacuum"), whole("select 'q223'")]);
@@ -775,7 +818,17 @@ fn copies(s: &mut Script) {
     let whole = Script::whole;
     s.send(0, &[query("copy t from stdin")]);
     s.tag(0, b'G');
-    s.send(0, &[copy_data(b"1\tq400\n2\t"), copy_data(b"q401\n3\t\\N\n"), flush(), sync(), copy_data(b"4\ta\\tb\\\\\n"), copy_done()]);
+    s.send(
+        0,
+        &[
+            copy_data(b"1\tq400\n2\t"),
+            copy_data(b"q401\n3\t\\N\n"),
+            flush(),
+            sync(),
+            copy_data(b"4\ta\\tb\\\\\n"),
+            copy_done(),
+        ],
+    );
     s.ready(0, 1);
     s.quiet(0);
     s.query(0, "copy t to stdout");
@@ -784,11 +837,28 @@ fn copies(s: &mut Script) {
     s.query(0, "copy (select 1/0) to stdout");
     s.query(0, "copy (select 1/(g-3) from generate_series(1,3) g) to stdout");
     s.query(0, "copy (select g, repeat('w', 100) from generate_series(1, 200) g) to stdout");
-    s.send(0, &[query("truncate t; copy t (id) from stdin; select 'q403'"), copy_data(b"7\n8\n\\.\n"), copy_data(b"ignored"), copy_done()]);
+    s.send(
+        0,
+        &[
+            query("truncate t; copy t (id) from stdin; select 'q403'"),
+            copy_data(b"7\n8\n\\.\n"),
+            copy_data(b"ignored"),
+            copy_done(),
+        ],
+    );
     s.ready(0, 1);
     s.query(0, "select * from t order by id");
     // Without a final newline, and empty.
-    s.send(0, &[query("copy t from stdin"), copy_data(b"9\tlast"), copy_done(), query("copy t from stdin"), copy_done()]);
+    s.send(
+        0,
+        &[
+            query("copy t from stdin"),
+            copy_data(b"9\tlast"),
+            copy_done(),
+            query("copy t from stdin"),
+            copy_done(),
+        ],
+    );
     s.ready(0, 2);
     // In a transaction.
     s.query(0, "begin");
@@ -797,14 +867,27 @@ fn copies(s: &mut Script) {
     s.query(0, "rollback");
     s.query(0, "select count(*) from t");
     // Extended: the Sync behind Execute is eaten by the COPY.
-    s.send(0, &[parse("", "copy t from stdin", &[]), describe(b'S', ""), bind("", "", &[], &[]), describe(b'P', ""), execute("", 0), sync()]);
+    s.send(
+        0,
+        &[
+            parse("", "copy t from stdin", &[]),
+            describe(b'S', ""),
+            bind("", "", &[], &[]),
+            describe(b'P', ""),
+            execute("", 0),
+            sync(),
+        ],
+    );
     s.tag(0, b'G');
     s.quiet(0);
     s.send(0, &[copy_data(b"30\tq404\n"), copy_done()]);
     s.quiet(0);
     s.send(0, &[sync()]);
     s.ready(0, 1);
-    s.send(0, &[whole("copy t from stdin"), copy_data(b"31\tq405\n"), copy_done(), whole("select 'q406'"), sync()]);
+    s.send(
+        0,
+        &[whole("copy t from stdin"), copy_data(b"31\tq405\n"), copy_done(), whole("select 'q406'"), sync()],
+    );
     s.ready(0, 1);
     s.batch(&[whole("copy t to stdout"), whole("select 'q407'")]);
     s.query(0, "truncate t");
@@ -836,14 +919,26 @@ fn copy_errors(s: &mut Script) {
     s.quiet(0);
     s.send(0, &[sync(), query("select 'q411'")]);
     s.ready(0, 2);
-    s.send(0, &[whole("copy t from stdin"), sync(), copy_data(b"bad\n"), copy_done(), query("select 'skipped'")]);
+    s.send(
+        0,
+        &[whole("copy t from stdin"), sync(), copy_data(b"bad\n"), copy_done(), query("select 'skipped'")],
+    );
     s.quiet(0);
     s.send(0, &[sync()]);
     s.ready(0, 1);
     s.send(0, &[whole("copy v from stdin"), sync(), copy_data(b"1\tx\n"), copy_done(), sync()]);
     s.ready(0, 2);
     s.quiet(0);
-    s.send(0, &[query("begin"), query("copy t from stdin"), copy_fail("no"), query("copy t from stdin"), query("rollback")]);
+    s.send(
+        0,
+        &[
+            query("begin"),
+            query("copy t from stdin"),
+            copy_fail("no"),
+            query("copy t from stdin"),
+            query("rollback"),
+        ],
+    );
     s.ready(0, 4);
     // Another message in a COPY ends the connection.
     s.login(1);
@@ -883,7 +978,12 @@ fn sql_prepared(s: &mut Script) {
     s.batch(&[parse("g", "select 'q505', $1::int", &[])]);
     s.query(0, "execute g (6)");
     s.batch(&[parse("a", "select 'q506'", &[])]);
-    s.batch(&[parse("", "execute b (4, 'y')", &[]), describe(b'S', ""), bind("", "", &[], &[]), execute("", 0)]);
+    s.batch(&[
+        parse("", "execute b (4, 'y')", &[]),
+        describe(b'S', ""),
+        bind("", "", &[], &[]),
+        execute("", 0),
+    ]);
     s.batch(&[Script::whole("prepare h as select 'q507'"), Script::whole("execute h")]);
     s.queries(&[
         "begin; prepare i as select 'q508'; rollback",
@@ -969,19 +1069,33 @@ fn temporary(s: &mut Script) {
 fn functions(s: &mut Script) {
     s.send(0, &[function_call(177, &[Some("2"), Some("3")])]);
     s.ready(0, 1);
-    s.send(0, &[function_call(871, &[Some("q710")])]);
+    s.send(0, &[function_call(1317, &[Some("q710")])]);
     s.ready(0, 1);
     s.send(0, &[function_call(999_999, &[])]);
     s.ready(0, 1);
     s.send(0, &[function_call(177, &[Some("2")])]);
     s.ready(0, 1);
-    s.send(0, &[query("begin"), query("select 1/0"), function_call(177, &[Some("2"), Some("3")]), query("rollback")]);
+    s.send(
+        0,
+        &[
+            query("begin"),
+            query("select 1/0"),
+            function_call(177, &[Some("2"), Some("3")]),
+            query("rollback"),
+        ],
+    );
     s.ready(0, 4);
 }
 
 fn notifications(s: &mut Script) {
     s.login(1);
-    s.queries(&["listen c", "notify c, 'q720'", "notify c", "notify other, 'q721'", "select pg_notify('c', 'q722')"]);
+    s.queries(&[
+        "listen c",
+        "notify c, 'q720'",
+        "notify c",
+        "notify other, 'q721'",
+        "select pg_notify('c', 'q722')",
+    ]);
     s.query(1, "notify c, 'q723'");
     s.quiet(0);
     s.queries(&["begin"]);
@@ -989,7 +1103,10 @@ fn notifications(s: &mut Script) {
     s.quiet(0);
     s.queries(&["select 'q725'", "commit"]);
     s.query(1, "begin; notify c, 'q726'; notify c, 'q726'; notify c, 'q727'; rollback");
-    s.query(1, "begin; notify c, 'q728'; notify c, 'q728'; savepoint a; notify c, 'q729'; rollback to a; commit");
+    s.query(
+        1,
+        "begin; notify c, 'q728'; notify c, 'q728'; savepoint a; notify c, 'q729'; rollback to a; commit",
+    );
     s.quiet(0);
     // Between Parse and Sync the backend is in a transaction.
     s.send(0, &[parse("", "select 'q730'", &[]), flush()]);
@@ -1127,7 +1244,11 @@ fn cancels(s: &mut Script) {
 }
 
 fn timeouts(s: &mut Script) {
-    s.queries(&["set statement_timeout to 50", "select pg_sleep(5), 'q760'", "select 'q761'; select pg_sleep(5)"]);
+    s.queries(&[
+        "set statement_timeout to 50",
+        "select pg_sleep(5), 'q760'",
+        "select 'q761'; select pg_sleep(5)",
+    ]);
     s.batch(&[Script::whole("select pg_sleep(5)")]);
     s.queries(&["set statement_timeout to 0"]);
     s.login(1);
@@ -1161,7 +1282,12 @@ fn discard(s: &mut Script) {
     ]);
     s.batch(&[Script::whole("select 'q774'"), Script::whole("discard all")]);
     // The unnamed statement survives it.
-    s.batch(&[parse("", "select 'q775'", &[]), parse("dd", "discard all", &[]), bind("", "dd", &[], &[]), execute("", 0)]);
+    s.batch(&[
+        parse("", "select 'q775'", &[]),
+        parse("dd", "discard all", &[]),
+        bind("", "dd", &[], &[]),
+        execute("", 0),
+    ]);
     s.batch(&[bind("", "", &[], &[]), execute("", 0)]);
     s.batch(&[bind("", "dd", &[], &[])]);
     s.batch(&[Script::whole("discard all"), Script::whole("select 'q776'")]);

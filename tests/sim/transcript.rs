@@ -52,7 +52,9 @@ impl Server for Real {
         match stream.read(&mut buffer) {
             Ok(0) => None,
             Ok(count) => Some(buffer[..count].to_vec()),
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+            Err(error)
+                if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) =>
+            {
                 Some(Vec::new())
             }
             Err(_) => None,

@@ -273,9 +273,8 @@ fn default_name(expr: &Expr) -> String {
         Expr::Call { name, .. } => name.clone(),
         Expr::CountStar => "count".into(),
         Expr::Column(name) => name.clone(),
-        Expr::Bool(_) => "bool".into(),
         Expr::Cast { inner, to } => match default_name(inner) {
-            name if name == "?column?" || name == "bool" => to.column_name().into(),
+            name if name == "?column?" => to.column_name().into(),
             name => name,
         },
         _ => "?column?".into(),
@@ -325,7 +324,8 @@ fn infer(
             match *operator {
                 "||" => Type::Text,
                 "+" | "-" | "*" | "/" => {
-                    let number = |kind| matches!(kind, Type::Int4 | Type::Int8 | Type::Float8 | Type::Numeric);
+                    let number =
+                        |kind| matches!(kind, Type::Int4 | Type::Int8 | Type::Float8 | Type::Numeric);
                     if !number(left_type) || !number(right_type) {
                         return Err(no_operator(left_type, operator, right_type));
                     }

@@ -209,6 +209,7 @@ impl Backend {
     }
 
     fn turn(&mut self, shared: &mut Shared) -> Result<Turn, PgError> {
+        self.take_own_notifications();
         if self.task.is_some() {
             return self.task_turn(shared);
         }
@@ -352,7 +353,15 @@ impl Backend {
         }
     }
 
+    /// Notifications of its own transactions come before later ones of others.
+    fn take_own_notifications(&mut self) {
+        let own = std::mem::take(&mut self.session().own_notifications);
+        let pid = self.pid;
+        self.notifications.extend(own.into_iter().map(|(channel, payload)| (pid, channel, payload)));
+    }
+
     fn send_notifications(&mut self) -> bool {
+        self.take_own_notifications();
         if self.session().txn.block != Block::Default || self.notifications.is_empty() {
             return false;
         }
@@ -558,8 +567,7 @@ impl Backend {
             }
             columns = session.analyze(shared, &parsed.stmt, &mut parameters)?;
         }
-        let prepared =
-            Prepared { parsed, parameters: known_types(&parameters)?, columns, from_sql: false };
+        let prepared = Prepared { parsed, parameters: known_types(&parameters)?, columns, from_sql: false };
         if name.is_empty() {
             session.unnamed = Some(Rc::new(prepared));
         } else if session.statements.contains_key(&name) {
@@ -660,7 +668,9 @@ impl Backend {
                 let session = self.session();
                 session.start_command();
                 let aborted = session.is_aborted();
-                let Some(portal) = session.portals.get(name).cloned() else { return Err(missing_portal(name)) };
+                let Some(portal) = session.portals.get(name).cloned() else {
+                    return Err(missing_portal(name));
+                };
                 if aborted && portal.columns.is_some() {
                     return Err(PgError::aborted());
                 }
@@ -703,7 +713,8 @@ impl Backend {
             return Err(PgError::aborted());
         }
         let Some(portal) = session.portals.remove(name) else { return Err(missing_portal(name)) };
-        self.task = Some(Task::execute(name.to_string(), portal, u64::try_from(max).ok().filter(|max| *max > 0)));
+        self.task =
+            Some(Task::execute(name.to_string(), portal, u64::try_from(max).ok().filter(|max| *max > 0)));
         Ok(())
     }
 
@@ -719,7 +730,7 @@ impl Backend {
         Ok(())
     }
 
-    /// FunctionCall; knows int4pl, lower and upper.
+    /// FunctionCall; knows int4pl and length.
     fn function(&mut self, shared: &mut Shared, mut reader: Reader<'_>) -> Result<(), PgError> {
         self.session().start_command();
         if self.session().is_aborted() {
@@ -731,12 +742,13 @@ impl Backend {
         }
         let wanted = match oid {
             177 => 2,
-            870 | 871 => 1,
+            1317 => 1,
             _ => return Err(PgError::error("42883", format!("function with OID {oid} does not exist"))),
         };
         let count = reader.i16()?;
         if count != wanted {
-            let text = format!("function call message contains {count} arguments but function requires {wanted}");
+            let text =
+                format!("function call message contains {count} arguments but function requires {wanted}");
             return Err(PgError::protocol(text));
         }
         let mut texts = Vec::new();
@@ -745,8 +757,7 @@ impl Backend {
         }
         let result = match oid {
             177 => (Type::Int4.input(&texts[0])?.int() + Type::Int4.input(&texts[1])?.int()).to_string(),
-            870 => texts[0].to_lowercase(),
-            _ => texts[0].to_uppercase(),
+            _ => texts[0].chars().count().to_string(),
         };
         self.put(b'V', &body().value(Some(result.as_bytes())).0);
         self.session().finish_command(shared);

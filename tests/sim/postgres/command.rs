@@ -236,10 +236,7 @@ impl Session {
                 returned.push(answer);
             }
         }
-        Ok(Outcome {
-            tag: format!("INSERT 0 {count}"),
-            rows: (!returning.is_empty()).then_some(returned),
-        })
+        Ok(Outcome { tag: format!("INSERT 0 {count}"), rows: (!returning.is_empty()).then_some(returned) })
     }
 
     /// Checks and inserts one row; `values` belong to the columns at `places`.
@@ -331,7 +328,8 @@ impl Session {
                     }
                     return Err(PgError::error("42P07", text));
                 }
-                let table = Table { oid: shared.oid(), columns: columns.clone(), rows: Vec::new(), view: None };
+                let table =
+                    Table { oid: shared.oid(), columns: columns.clone(), rows: Vec::new(), view: None };
                 self.change(*temporary, &name.name, Change::Create(Rc::new(table)));
                 Ok(tag("CREATE TABLE"))
             }
@@ -344,11 +342,8 @@ impl Session {
                 let parsed = Parsed { stmt: Stmt::Select(select.clone()), text: String::new() };
                 let prepared = self.prepare_now(shared, parsed)?;
                 let columns = prepared.columns.iter().flatten();
-                let columns = columns.map(|c| super::sql::ColumnDef {
-                    name: c.name.clone(),
-                    kind: c.kind,
-                    key: false,
-                });
+                let columns =
+                    columns.map(|c| super::sql::ColumnDef { name: c.name.clone(), kind: c.kind, key: false });
                 let table = Table {
                     oid: shared.oid(),
                     columns: columns.collect(),
@@ -453,7 +448,10 @@ impl Session {
     /// A cached plan must not change its result.
     pub fn same_columns(&self, shared: &mut Shared, prepared: &Prepared) -> Result<(), PgError> {
         let Some(parsed) = &prepared.parsed else { return Ok(()) };
-        if !matches!(parsed.stmt, Stmt::Select(_) | Stmt::Insert { .. } | Stmt::Update { .. } | Stmt::Delete { .. }) {
+        if !matches!(
+            parsed.stmt,
+            Stmt::Select(_) | Stmt::Insert { .. } | Stmt::Update { .. } | Stmt::Delete { .. }
+        ) {
             return Ok(());
         }
         let types = prepared.parameters.iter().map(|kind| Some(*kind)).collect();

@@ -95,11 +95,9 @@ pub fn line(row: &[Value], columns: &[Column]) -> Vec<u8> {
         .zip(columns)
         .map(|(value, _)| match value.output() {
             None => "\\N".into(),
-            Some(text) => text
-                .replace('\\', "\\\\")
-                .replace('\n', "\\n")
-                .replace('\t', "\\t")
-                .replace('\r', "\\r"),
+            Some(text) => {
+                text.replace('\\', "\\\\").replace('\n', "\\n").replace('\t', "\\t").replace('\r', "\\r")
+            }
         })
         .collect();
     (fields.join("\t") + "\n").into_bytes()

@@ -25,7 +25,12 @@ pub enum Before {
 
 pub fn is_constant(expr: &Expr) -> bool {
     match expr {
-        Expr::Text(_) | Expr::Integer(_) | Expr::Decimal(_) | Expr::Bool(_) | Expr::Null | Expr::Parameter(_) => true,
+        Expr::Text(_)
+        | Expr::Integer(_)
+        | Expr::Decimal(_)
+        | Expr::Bool(_)
+        | Expr::Null
+        | Expr::Parameter(_) => true,
         Expr::Column(_) | Expr::CountStar => false,
         Expr::Cast { inner, .. } | Expr::Negative(inner) => is_constant(inner),
         Expr::Binary { left, right, .. } => is_constant(left) && is_constant(right),

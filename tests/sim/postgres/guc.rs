@@ -2,7 +2,7 @@
 //!
 //! Transactions work by snapshots of [`Levels`]: the owner keeps one per transaction and savepoint.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::PgError;
 
@@ -59,7 +59,13 @@ const DEFINITIONS: &[Definition] = &[
     definition("client_encoding", "UTF8", true, Kind::Encoding, Context::User),
     definition("client_min_messages", "notice", false, Kind::Enum(MESSAGES), Context::User),
     definition("DateStyle", "ISO, MDY", true, Kind::DateStyle, Context::User),
-    definition("default_transaction_isolation", "read committed", false, Kind::Enum(ISOLATION), Context::User),
+    definition(
+        "default_transaction_isolation",
+        "read committed",
+        false,
+        Kind::Enum(ISOLATION),
+        Context::User,
+    ),
     definition("default_transaction_read_only", "off", true, Kind::Bool, Context::User),
     definition("enable_seqscan", "on", false, Kind::Bool, Context::User),
     definition("extra_float_digits", "1", false, Kind::Integer, Context::User),
@@ -109,8 +115,6 @@ fn find(name: &str) -> Option<&'static Definition> {
 pub struct Levels {
     session: BTreeMap<String, String>,
     local: BTreeMap<String, String>,
-    /// Custom settings (`a.b`) that exist: created by SET, and forgotten when that is rolled back.
-    custom: BTreeMap<String, ()>,
 }
 
 #[derive(Clone, Debug)]
@@ -118,6 +122,8 @@ pub struct Gucs {
     /// What RESET goes back to.
     reset: BTreeMap<String, String>,
     pub levels: Levels,
+    /// Custom settings (`a.b`) that exist: created by SET, also by one that is rolled back.
+    custom: BTreeSet<String>,
     /// What the client was last told.
     told: BTreeMap<&'static str, String>,
 }
@@ -128,7 +134,7 @@ impl Gucs {
         let mut reset: BTreeMap<_, _> =
             DEFINITIONS.iter().map(|d| (d.name.to_ascii_lowercase(), d.default.to_string())).collect();
         reset.extend(fixed.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())));
-        Gucs { reset, levels: Levels::default(), told: BTreeMap::new() }
+        Gucs { reset, levels: Levels::default(), custom: BTreeSet::new(), told: BTreeMap::new() }
     }
 
     /// A parameter of the startup packet: becomes the value that RESET goes back to.
@@ -141,8 +147,9 @@ impl Gucs {
     pub fn value(&self, name: &str) -> Option<&str> {
         let key = name.to_ascii_lowercase();
         let levels = &self.levels;
-        let found = levels.local.get(&key).or_else(|| levels.session.get(&key)).or_else(|| self.reset.get(&key));
-        found.map(String::as_str).or_else(|| levels.custom.contains_key(&key).then_some(""))
+        let found =
+            levels.local.get(&key).or_else(|| levels.session.get(&key)).or_else(|| self.reset.get(&key));
+        found.map(String::as_str).or_else(|| self.custom.contains(&key).then_some(""))
     }
 
     pub fn is_on(&self, name: &str) -> bool {
@@ -168,7 +175,7 @@ impl Gucs {
     pub fn set(&mut self, name: &str, value: &str, local: bool) -> Result<String, PgError> {
         let (key, value) = self.check(name, value)?;
         if find(&key).is_none() {
-            self.levels.custom.insert(key.clone(), ());
+            self.custom.insert(key.clone());
         }
         self.put(key, value.clone(), local);
         Ok(value)
@@ -181,7 +188,7 @@ impl Gucs {
             Some(definition) => settable(definition)?,
             None if self.value(name).is_none() && !name.contains('.') => return Err(unknown(name)),
             None => {
-                self.levels.custom.insert(key.clone(), ());
+                self.custom.insert(key.clone());
             }
         }
         let value = self.reset.get(&key).cloned().unwrap_or_default();
@@ -235,7 +242,10 @@ impl Gucs {
         };
         settable(definition)?;
         let invalid = || {
-            PgError::error("22023", format!("invalid value for parameter \"{}\": \"{value}\"", definition.name))
+            PgError::error(
+                "22023",
+                format!("invalid value for parameter \"{}\": \"{value}\"", definition.name),
+            )
         };
         let value = match definition.kind {
             Kind::Bool => match value.to_ascii_lowercase().as_str() {
@@ -247,16 +257,22 @@ impl Gucs {
                 }
             },
             Kind::Text => value.to_string(),
-            Kind::Name => value.bytes().take(63).map(|b| if (32..127).contains(&b) { b as char } else { '?' }).collect(),
+            Kind::Name => {
+                value.bytes().take(63).map(|b| if (32..127).contains(&b) { b as char } else { '?' }).collect()
+            }
             Kind::Integer => value.trim().parse::<i64>().map_err(|_| invalid())?.to_string(),
             Kind::Milliseconds => {
                 with_unit(number_with_unit(value, &MILLISECONDS).ok_or_else(invalid)?, &MILLISECONDS)
             }
-            Kind::Kilobytes => with_unit(number_with_unit(value, &KILOBYTES).ok_or_else(invalid)?, &KILOBYTES),
+            Kind::Kilobytes => {
+                with_unit(number_with_unit(value, &KILOBYTES).ok_or_else(invalid)?, &KILOBYTES)
+            }
             Kind::Enum(values) => {
                 values.iter().find(|v| v.eq_ignore_ascii_case(value)).ok_or_else(invalid)?.to_string()
             }
-            Kind::Zone => ZONES.iter().find(|v| v.eq_ignore_ascii_case(value)).ok_or_else(invalid)?.to_string(),
+            Kind::Zone => {
+                ZONES.iter().find(|v| v.eq_ignore_ascii_case(value)).ok_or_else(invalid)?.to_string()
+            }
             Kind::Encoding => {
                 let plain: String = value.chars().filter(char::is_ascii_alphanumeric).collect();
                 match plain.to_ascii_lowercase().as_str() {

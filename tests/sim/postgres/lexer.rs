@@ -47,8 +47,9 @@ pub fn tokens(sql: &str) -> Result<Vec<Token>, PgError> {
             continue;
         }
         if sql[at..].starts_with("/*") {
-            at = comment_end(bytes, at)
-                .ok_or_else(|| PgError::syntax(format!("unterminated /* comment at or near \"{}\"", &sql[at..])))?;
+            at = comment_end(bytes, at).ok_or_else(|| {
+                PgError::syntax(format!("unterminated /* comment at or near \"{}\"", &sql[at..]))
+            })?;
             continue;
         }
         let kind = if byte == b'\'' || (matches!(byte, b'e' | b'E') && bytes.get(at + 1) == Some(&b'\'')) {
@@ -76,7 +77,8 @@ pub fn tokens(sql: &str) -> Result<Vec<Token>, PgError> {
             })?;
             at = end;
             Kind::Text(text)
-        } else if byte.is_ascii_digit() || (byte == b'.' && bytes.get(at + 1).is_some_and(u8::is_ascii_digit)) {
+        } else if byte.is_ascii_digit() || (byte == b'.' && bytes.get(at + 1).is_some_and(u8::is_ascii_digit))
+        {
             while bytes.get(at).is_some_and(|b| b.is_ascii_digit() || *b == b'.') {
                 at += 1;
             }
@@ -85,7 +87,10 @@ pub fn tokens(sql: &str) -> Result<Vec<Token>, PgError> {
                 Err(_) => Kind::Decimal(sql[start..at].to_string()),
             }
         } else if byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80 {
-            while bytes.get(at).is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_' || *b == b'$' || *b >= 0x80) {
+            while bytes
+                .get(at)
+                .is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_' || *b == b'$' || *b >= 0x80)
+            {
                 at += 1;
             }
             Kind::Word(sql[start..at].to_ascii_lowercase())

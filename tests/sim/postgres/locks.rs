@@ -31,7 +31,11 @@ impl Locks {
         }
         lock.queue.retain(|waiter| *waiter != pid);
         lock.holder = Some(pid);
-        if transaction { lock.transaction += 1 } else { lock.session += 1 }
+        if transaction {
+            lock.transaction += 1
+        } else {
+            lock.session += 1
+        }
         true
     }
 

@@ -33,7 +33,9 @@ use pgdog::base::rng::{Rng, SeededRng};
 use pgdog::base::time::Time;
 
 use backend::{Backend, Phase};
+#[allow(unused_imports)]
 pub use fault::{Fault, Lie};
+#[allow(unused_imports)]
 pub use shared::{Config, Method, Refuse};
 use shared::{Shared, Signal};
 
@@ -248,7 +250,9 @@ impl SimPg {
                 portals: session.portals.keys().cloned().collect(),
                 listening: session.listening.iter().cloned().collect(),
                 temporary_tables: session.temporary.keys().cloned().collect(),
-                is_idle: backend.task.is_none() && backend.pending_input() == 0 && backend.out.held_len() == 0,
+                is_idle: backend.task.is_none()
+                    && backend.pending_input() == 0
+                    && backend.out.held_len() == 0,
             })
         })
         .collect()
@@ -321,10 +325,9 @@ impl SimPg {
             }
             for (database, sender, channel, payload) in std::mem::take(&mut self.shared.notifications) {
                 for (id, backend) in &mut self.backends {
-                    let listens = backend
-                        .session
-                        .as_ref()
-                        .is_some_and(|s| s.database == database && s.listening.contains(&channel));
+                    let listens = backend.session.as_ref().is_some_and(|s| {
+                        s.pid != sender && s.database == database && s.listening.contains(&channel)
+                    });
                     if listens {
                         backend.notifications.push((sender, channel.clone(), payload.clone()));
                         woken.push(*id);

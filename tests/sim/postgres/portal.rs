@@ -99,7 +99,9 @@ impl Cursor {
         for target in targets.iter() {
             match target {
                 Target::Star => values.extend(row.iter().cloned()),
-                Target::Expr { expr, .. } => values.push(session.eval(shared, expr, Env { row: &row, ..base })?),
+                Target::Expr { expr, .. } => {
+                    values.push(session.eval(shared, expr, Env { row: &row, ..base })?)
+                }
             }
         }
         if let Some(left) = &mut self.left {
@@ -232,7 +234,9 @@ impl Session {
                 let key = match key {
                     Expr::Integer(place) => match select.targets.get((*place - 1).max(0) as usize) {
                         Some(Target::Expr { expr, .. }) => expr.clone(),
-                        _ => Expr::Column(columns.get((*place - 1) as usize).map_or(String::new(), |c| c.name.clone())),
+                        _ => Expr::Column(
+                            columns.get((*place - 1) as usize).map_or(String::new(), |c| c.name.clone()),
+                        ),
                     },
                     other => other.clone(),
                 };

@@ -50,6 +50,14 @@ enum Step {
     Complete(String),
 }
 
+/// The tag of a portal whose rows were computed before counts the rows of this Execute.
+fn counted(tag: &str, sent: u64) -> String {
+    match tag.rsplit_once(' ') {
+        Some((words, number)) if number.bytes().all(|b| b.is_ascii_digit()) => format!("{words} {sent}"),
+        _ => tag.to_string(),
+    }
+}
+
 impl Task {
     pub fn simple(statements: Vec<Parsed>) -> Task {
         let many = statements.len() > 1;
@@ -251,7 +259,9 @@ impl Backend {
                 return Ok(Step::More);
             }
         }
-        let Some(parsed) = run.portal.prepared.parsed.clone() else { return Ok(Step::Complete(String::new())) };
+        let Some(parsed) = run.portal.prepared.parsed.clone() else {
+            return Ok(Step::Complete(String::new()));
+        };
         let parameters = run.portal.parameters.clone();
         let outcome = match &parsed.stmt {
             Stmt::CopyIn { table, columns } => return self.start_copy_in(shared, run, table, columns),
@@ -298,7 +308,7 @@ impl Backend {
             },
             State::Store(rows, tag) => match rows.pop_front() {
                 Some(row) => row,
-                None => return Ok(Step::Complete(tag.clone())),
+                None => return Ok(Step::Complete(counted(tag, run.sent))),
             },
             _ => return Err(not_runnable(&run.name)),
         };
@@ -346,7 +356,12 @@ impl Backend {
         self.put(tag, &message.0);
     }
 
-    fn start_copy_out(&mut self, shared: &mut Shared, run: &mut Run, from: &CopyFrom) -> Result<Step, PgError> {
+    fn start_copy_out(
+        &mut self,
+        shared: &mut Shared,
+        run: &mut Run,
+        from: &CopyFrom,
+    ) -> Result<Step, PgError> {
         let session = self.session();
         let select = match from {
             CopyFrom::Query(select) => select.clone(),
@@ -378,7 +393,10 @@ impl Backend {
     /// `CopyGetData`, one message a step.
     fn copy_in(&mut self, shared: &mut Shared, copy: &mut CopyIn) -> Result<Step, PgError> {
         let Some(tag) = self.peek() else {
-            return Err(PgError::fatal("08006", "unexpected EOF on client connection with an open transaction"));
+            return Err(PgError::fatal(
+                "08006",
+                "unexpected EOF on client connection with an open transaction",
+            ));
         };
         if !matches!(tag, b'd' | b'c' | b'f' | b'H' | b'S') {
             // The message is half read: the stream cannot be followed any more.
@@ -391,7 +409,10 @@ impl Backend {
             ));
         }
         let Some(frame) = self.message() else {
-            return Err(PgError::fatal("08006", "unexpected EOF on client connection with an open transaction"));
+            return Err(PgError::fatal(
+                "08006",
+                "unexpected EOF on client connection with an open transaction",
+            ));
         };
         match frame.tag {
             b'd' => {

@@ -82,6 +82,8 @@ pub struct Session {
     pub portals: BTreeMap<String, Portal>,
     pub temporary: Tables,
     pub listening: BTreeSet<String>,
+    /// Channel and payload of what this session notified itself of.
+    pub own_notifications: Vec<(String, String)>,
     /// Notices and warnings to be sent.
     pub notices: Vec<PgError>,
 }
@@ -112,6 +114,7 @@ impl Session {
             portals: BTreeMap::new(),
             temporary: Tables::new(),
             listening: BTreeSet::new(),
+            own_notifications: Vec::new(),
             notices: Vec::new(),
         }
     }
@@ -167,7 +170,8 @@ impl Session {
         self.txn.immediate = false;
         for name in ["transaction_isolation", "transaction_read_only"] {
             let standby = name == "transaction_read_only" && self.gucs.is_on("in_hot_standby");
-            let value = if standby { "on" } else { self.gucs.value(&format!("default_{name}")).unwrap_or("off") };
+            let value =
+                if standby { "on" } else { self.gucs.value(&format!("default_{name}")).unwrap_or("off") };
             let value = value.to_string();
             let _ = self.gucs.set(name, &value, true);
         }
@@ -217,6 +221,9 @@ impl Session {
             }
         }
         for (channel, payload) in std::mem::take(&mut self.txn.notifies) {
+            if self.listening.contains(&channel) {
+                self.own_notifications.push((channel.clone(), payload.clone()));
+            }
             shared.notifications.push((self.database.clone(), self.pid, channel, payload));
         }
         shared.locks.release_transaction(&self.database, &std::mem::take(&mut self.txn.locks), self.pid);

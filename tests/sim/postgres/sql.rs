@@ -89,37 +89,94 @@ pub type FetchCount = Option<i64>;
 #[derive(Clone, Debug)]
 pub enum Stmt {
     Select(Select),
-    Insert { table: Name, columns: Vec<String>, rows: Vec<Vec<Expr>>, source: Option<Select>, returning: Vec<Target> },
-    Update { table: Name, set: Vec<(String, Expr)>, filter: Option<Expr> },
-    Delete { table: Name, filter: Option<Expr> },
+    Insert {
+        table: Name,
+        columns: Vec<String>,
+        rows: Vec<Vec<Expr>>,
+        source: Option<Select>,
+        returning: Vec<Target>,
+    },
+    Update {
+        table: Name,
+        set: Vec<(String, Expr)>,
+        filter: Option<Expr>,
+    },
+    Delete {
+        table: Name,
+        filter: Option<Expr>,
+    },
     Truncate(Name),
-    CreateTable { name: Name, temporary: bool, if_not_exists: bool, columns: Vec<ColumnDef> },
-    CreateView { name: Name, select: Select },
-    Drop { name: Name, view: bool, if_exists: bool },
-    CopyIn { table: Name, columns: Vec<String> },
+    CreateTable {
+        name: Name,
+        temporary: bool,
+        if_not_exists: bool,
+        columns: Vec<ColumnDef>,
+    },
+    CreateView {
+        name: Name,
+        select: Select,
+    },
+    Drop {
+        name: Name,
+        view: bool,
+        if_exists: bool,
+    },
+    CopyIn {
+        table: Name,
+        columns: Vec<String>,
+    },
     CopyOut(CopyFrom),
     Begin(Vec<(&'static str, String)>, &'static str),
-    Commit { chain: bool },
-    Rollback { chain: bool },
+    Commit {
+        chain: bool,
+    },
+    Rollback {
+        chain: bool,
+    },
     Savepoint(String),
     RollbackTo(String),
     Release(String),
-    Set { scope: Scope, name: String, how: How },
+    Set {
+        scope: Scope,
+        name: String,
+        how: How,
+    },
     SetTransaction(Vec<(&'static str, String)>),
     Reset(String),
     ResetAll,
     Show(String),
     Discard(Discard),
-    Prepare { name: String, types: Vec<Type>, body: Box<Parsed> },
-    ExecutePrepared { name: String, arguments: Vec<Expr> },
+    Prepare {
+        name: String,
+        types: Vec<Type>,
+        body: Box<Parsed>,
+    },
+    ExecutePrepared {
+        name: String,
+        arguments: Vec<Expr>,
+    },
     Deallocate(Option<String>),
-    Declare { name: String, hold: bool, select: Select },
-    Fetch { count: FetchCount, cursor: String, moving: bool },
+    Declare {
+        name: String,
+        hold: bool,
+        select: Select,
+    },
+    Fetch {
+        count: FetchCount,
+        cursor: String,
+        moving: bool,
+    },
     CloseCursor(Option<String>),
     Listen(String),
     Unlisten(Option<String>),
-    Notify { channel: String, payload: String },
-    Do { level: String, message: String },
+    Notify {
+        channel: String,
+        payload: String,
+    },
+    Do {
+        level: String,
+        message: String,
+    },
     Vacuum,
 }
 
@@ -177,8 +234,23 @@ struct Parser<'a> {
 
 /// Words that end an expression or a list, so that they are not taken as an alias.
 const RESERVED: [&str; 17] = [
-    "from", "where", "order", "limit", "returning", "to", "into", "values", "as", "set", "select", "and", "or",
-    "union", "for", "with", "on",
+    "from",
+    "where",
+    "order",
+    "limit",
+    "returning",
+    "to",
+    "into",
+    "values",
+    "as",
+    "set",
+    "select",
+    "and",
+    "or",
+    "union",
+    "for",
+    "with",
+    "on",
 ];
 
 type Res<T> = Result<T, PgError>;
@@ -658,7 +730,12 @@ impl Parser<'_> {
 
     fn from(&mut self) -> Res<From> {
         if !self.is_word("generate_series") {
-            return Ok(From::Table(self.table()?));
+            let table = self.table()?;
+            if table.name == "pg_listening_channels" {
+                self.expect("(")?;
+                self.expect(")")?;
+            }
+            return Ok(From::Table(table));
         }
         self.next();
         self.expect("(")?;

@@ -36,7 +36,10 @@ pub enum Proof {
 
 /// What a packet of the startup phase was.
 pub enum Packet {
-    Cancel { pid: i32, secret: Vec<u8> },
+    Cancel {
+        pid: i32,
+        secret: Vec<u8>,
+    },
     /// Handled, or more bytes are needed.
     Other,
 }
@@ -90,9 +93,10 @@ impl Backend {
     fn login(&mut self, shared: &mut Shared, code: i32, packet: &[u8], live: usize) -> Result<(), PgError> {
         let (major, minor) = (code >> 16, (code & 0xffff) as u16);
         if major != 3 {
-            let text = format!("unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.{}", {
-                shared.config.protocol_minor
-            });
+            let text =
+                format!("unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.{}", {
+                    shared.config.protocol_minor
+                });
             if major < 3 {
                 self.out.raw(format!("EFATAL:  {text}\n\0").as_bytes());
                 self.out.flush();
@@ -116,7 +120,9 @@ impl Backend {
         match shared.config.refuse {
             Refuse::No => {}
             Refuse::StartingUp => return Err(PgError::fatal("57P03", "the database system is starting up")),
-            Refuse::ShuttingDown => return Err(PgError::fatal("57P03", "the database system is shutting down")),
+            Refuse::ShuttingDown => {
+                return Err(PgError::fatal("57P03", "the database system is shutting down"));
+            }
             Refuse::Close => {
                 self.close();
                 return Ok(());
@@ -157,7 +163,10 @@ impl Backend {
     pub fn proof(&mut self, shared: &mut Shared, proof: Proof, frame: &Frame) -> Result<(), PgError> {
         if frame.tag != b'p' {
             let what = if matches!(proof, Proof::Plain | Proof::Md5 { .. }) { "password" } else { "SASL" };
-            return Err(PgError::fatal("08P01", format!("expected {what} response, got message type {}", frame.tag)));
+            return Err(PgError::fatal(
+                "08P01",
+                format!("expected {what} response, got message type {}", frame.tag),
+            ));
         }
         let user = self.wish.user.clone();
         let wrong = || PgError::fatal("28P01", format!("password authentication failed for user \"{user}\""));
@@ -245,7 +254,8 @@ impl Backend {
 }
 
 fn read_wish(packet: &[u8], minor: u16) -> Result<(Wish, Vec<String>), PgError> {
-    let layout = || PgError::fatal("08P01", "invalid startup packet layout: expected terminator as last byte");
+    let layout =
+        || PgError::fatal("08P01", "invalid startup packet layout: expected terminator as last byte");
     let mut wish = Wish { minor, ..Wish::default() };
     let mut unknown = Vec::new();
     let mut reader = Reader(packet);

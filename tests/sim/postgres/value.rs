@@ -33,7 +33,16 @@ impl Type {
     }
 
     pub fn from_oid(oid: i32) -> Option<Type> {
-        let all = [Type::Text, Type::Varchar, Type::Name, Type::Int4, Type::Int8, Type::Bool, Type::Float8, Type::Unknown];
+        let all = [
+            Type::Text,
+            Type::Varchar,
+            Type::Name,
+            Type::Int4,
+            Type::Int8,
+            Type::Bool,
+            Type::Float8,
+            Type::Unknown,
+        ];
         all.into_iter().find(|kind| kind.oid() == oid)
     }
 
@@ -81,8 +90,9 @@ impl Type {
     /// # Errors
     /// 22P02 or 22003 with PostgreSQL's text.
     pub fn input(self, text: &str) -> Result<Value, PgError> {
-        let invalid =
-            || PgError::error("22P02", format!("invalid input syntax for type {}: \"{text}\"", self.display()));
+        let invalid = || {
+            PgError::error("22P02", format!("invalid input syntax for type {}: \"{text}\"", self.display()))
+        };
         Ok(match self {
             Type::Int4 | Type::Int8 => {
                 let number: i128 = text.trim().parse().map_err(|_| invalid())?;
