@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub)]
 
 mod frame;
+mod host;
+mod net;
 mod postgres;
 mod real;
 mod script;
