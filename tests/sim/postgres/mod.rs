@@ -98,6 +98,14 @@ impl SimPg {
         &mut self.shared.config
     }
 
+    /// Makes the table `id int, v text`, empty.
+    pub fn create_table(&mut self, database: &str, name: &str) {
+        let column = |name: &str, kind| sql::ColumnDef { name: name.into(), kind, key: false };
+        let columns = vec![column("id", value::Type::Int4), column("v", value::Type::Text)];
+        let table = store::Table { oid: self.shared.oid(), columns, rows: Vec::new(), view: None };
+        self.shared.tables(database).insert(name.to_string(), std::rc::Rc::new(table));
+    }
+
     /// A new connection.
     pub fn accept(&mut self) -> BackendId {
         self.next_id += 1;
