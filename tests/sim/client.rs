@@ -10,8 +10,8 @@ use pgdog::base::rng::{Rng, SeededRng};
 use pgdog::base::time::Time;
 
 use crate::frame::{
-    Frame, Reader, bind, close, copy_data, copy_done, copy_fail, describe, execute, flush, function_call, parse,
-    password, query, startup, sync, take_frames, terminate,
+    Frame, Reader, bind, close, copy_data, copy_done, copy_fail, describe, execute, flush, function_call,
+    parse, password, query, startup, sync, take_frames, terminate,
 };
 use crate::model::{Do, Expect, Fails, Model, Portal, REPORTED, SETTINGS, Settings};
 use crate::postgres::auth::{ScramClient, md5_answer};
@@ -260,8 +260,11 @@ impl SimClient {
         match self.phase {
             Phase::Start => {
                 let name = format!("c{}", self.number);
-                let parameters =
-                    [("user", &*self.plan.user), ("database", &self.plan.database), ("application_name", &name)];
+                let parameters = [
+                    ("user", &*self.plan.user),
+                    ("database", &self.plan.database),
+                    ("application_name", &name),
+                ];
                 turn.send.extend(startup(3, 0, &parameters));
                 self.phase = Phase::Login(None);
             }

@@ -62,8 +62,8 @@ fn run(seed: u64, clients: u32, units: u32, faults: bool, intruders: usize) -> R
         guests.push(guest);
     }
     let harms = (0..intruders).map(|at| HARMS[at % HARMS.len()]);
-    let intruders =
-        harms.map(|harm| Intruder::new(&net, address, Hostile::new(harm, seed, "postgres", "postgres", 200_000)));
+    let intruders = harms
+        .map(|harm| Intruder::new(&net, address, Hostile::new(harm, seed, "postgres", "postgres", 200_000)));
     Run { host, guests, intruders: intruders.collect(), rng, deaths: if faults { 1 } else { 0 }, net }
 }
 
@@ -73,9 +73,14 @@ impl Run {
         while !self.guests.iter().all(Guest::is_gone) {
             loop {
                 self.host.turn();
-                let guests = self.guests.iter_mut().fold(false, |moved, guest| guest.turn() || moved);
-                let intruders = self.intruders.iter_mut().fold(false, |moved, one| one.turn() || moved);
-                if !guests && !intruders {
+                let mut moved = false;
+                for guest in &mut self.guests {
+                    moved |= guest.turn();
+                }
+                for intruder in &mut self.intruders {
+                    moved |= intruder.turn();
+                }
+                if !moved {
                     break;
                 }
             }

@@ -20,6 +20,8 @@ pub struct Guest {
     closing: bool,
     /// The connection of a cancel request, and what of it is not sent.
     cancel: Option<(SimSocket, Vec<u8>)>,
+    /// The last turn left something to read.
+    more: bool,
     /// Bytes it reads in one turn: a slow reader takes few.
     pub read_max: usize,
 }
@@ -34,6 +36,7 @@ impl Guest {
             unsent: Vec::new(),
             closing: false,
             cancel: None,
+            more: true,
             read_max: usize::MAX,
         }
     }
@@ -54,6 +57,10 @@ impl Guest {
             return moved;
         }
         let socket = self.socket.get_or_insert_with(|| self.net.connect(self.address));
+        let edge = self.net.take_edge(socket);
+        if !edge && !self.more && !moved && self.client.next_time() > self.net.now() {
+            return false;
+        }
         let mut bytes = Vec::new();
         let mut ended = None;
         let mut buffer = [0; 4096];
@@ -72,6 +79,7 @@ impl Guest {
                 }
             }
         }
+        self.more = ended.is_none() && bytes.len() >= self.read_max;
         moved |= !bytes.is_empty();
         let now = self.net.now();
         let Turn { send, close, cancel } = self.client.step(now, &bytes);
@@ -109,6 +117,9 @@ impl Guest {
 
     fn cancel_turn(&mut self) -> bool {
         let Some((socket, packet)) = &mut self.cancel else { return false };
+        if !self.net.take_edge(socket) {
+            return false;
+        }
         let mut moved = false;
         while !packet.is_empty() {
             match socket.write(packet) {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use pgdog::base::time::Time;
 
-use crate::net::{SimNet, SimSocket};
+use crate::net::{PollId, SimNet, SimSocket};
 use crate::postgres::{BackendId, Ended, SimPg};
 
 /// `PqRecvBuffer`: what a backend reads at once.
@@ -16,13 +16,14 @@ pub struct PgHost {
     pub server: SimPg,
     pub address: SocketAddr,
     net: SimNet,
+    poll: PollId,
     sockets: BTreeMap<BackendId, SimSocket>,
 }
 
 impl PgHost {
     pub fn new(net: &SimNet, address: SocketAddr, server: SimPg) -> PgHost {
         net.listen(address);
-        PgHost { server, address, net: net.clone(), sockets: BTreeMap::new() }
+        PgHost { server, address, net: net.clone(), poll: net.new_poll(), sockets: BTreeMap::new() }
     }
 
     pub fn next_time(&self) -> Time {
@@ -34,30 +35,34 @@ impl PgHost {
     pub fn turn(&mut self) {
         let now = self.net.now();
         while let Some(socket) = self.net.accept(self.address) {
-            self.sockets.insert(self.server.accept(), socket);
+            let id = self.server.accept();
+            let _ = self.net.register(&socket, self.poll, u64::from(id.0));
+            self.sockets.insert(id, socket);
         }
         self.server.on_time(now);
         // What one backend does may let another go on.
         loop {
-            let ids: Vec<_> = self.sockets.keys().copied().collect();
-            let moved = ids.into_iter().fold(false, |moved, id| self.pump(id, now) || moved);
-            if !moved {
+            let mut ids = self.server.take_touched();
+            let (events, _) = self.net.poll(self.poll, usize::MAX);
+            ids.extend(events.iter().map(|event| BackendId(event.token as u32)));
+            if ids.is_empty() {
                 return;
+            }
+            for id in ids {
+                self.pump(id, now);
             }
         }
     }
 
-    fn pump(&mut self, id: BackendId, now: Time) -> bool {
-        let mut moved = false;
+    fn pump(&mut self, id: BackendId, now: Time) {
         loop {
-            let Some(socket) = self.sockets.get_mut(&id) else { return moved };
+            let Some(socket) = self.sockets.get_mut(&id) else { return };
             if !self.server.output(id).is_empty() {
                 match socket.write(self.server.output(id)) {
                     Ok(count) => self.server.sent(id, count, now),
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => return moved,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                     Err(_) => self.server.on_reset(id, now),
                 }
-                moved = true;
                 continue;
             }
             if let Some(ended) = self.server.closed(id) {
@@ -66,19 +71,18 @@ impl PgHost {
                     socket.abort();
                 }
                 self.server.forget(id);
-                return true;
+                return;
             }
             if !self.server.is_reading(id) {
-                return moved;
+                return;
             }
             let mut buffer = [0; READ_BYTES];
             match socket.read(&mut buffer) {
                 Ok(0) => self.server.on_eof(id, now),
                 Ok(count) => self.server.on_bytes(id, &buffer[..count], now),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return moved,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(_) => self.server.on_reset(id, now),
             }
-            moved = true;
         }
     }
 

@@ -65,7 +65,11 @@ pub enum Do {
     Divide,
     Missing,
     Notice(String),
-    Set { name: &'static str, value: &'static str, local: bool },
+    Set {
+        name: &'static str,
+        value: &'static str,
+        local: bool,
+    },
     Reset(&'static str),
     Show(&'static str),
     Current(&'static str, String),

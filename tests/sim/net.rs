@@ -7,7 +7,7 @@
 //! A read gives all there is up to its buffer, so that a short read means "drained" as on Linux; chance cuts data
 //! into pieces that *arrive* one by one instead.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -129,7 +129,7 @@ struct End {
     /// A write found no room: an event is owed.
     wants_room: bool,
     registered: Option<(PollId, u64)>,
-    /// An edge that has not been reported.
+    /// Something has happened while no poll watched.
     edge: bool,
 }
 
@@ -143,6 +143,9 @@ struct Listener {
 #[derive(Default)]
 struct Poll {
     woken: bool,
+    members: BTreeMap<SocketId, u64>,
+    /// Members with an edge that has not been reported.
+    ready: BTreeSet<SocketId>,
     /// Tokens deregistered by another worker whose event may still come.
     stale: Vec<u64>,
 }
@@ -336,7 +339,10 @@ impl SimNet {
             return Err(ErrorKind::AlreadyExists.into());
         }
         end.registered = Some((poll, token));
-        end.edge = true;
+        if let Some(poll) = core.polls.get_mut(&poll) {
+            poll.members.insert(socket.id, token);
+        }
+        core.edge(socket.id);
         Ok(())
     }
 
@@ -346,9 +352,7 @@ impl SimNet {
     /// `NotFound` if it is not registered.
     pub fn deregister(&self, socket: &SimSocket, by: Option<PollId>) -> io::Result<()> {
         let mut core = self.core();
-        let Some(end) = core.ends.get_mut(&socket.id) else { return Err(ErrorKind::NotFound.into()) };
-        let Some((poll, token)) = end.registered.take() else { return Err(ErrorKind::NotFound.into()) };
-        end.edge = false;
+        let Some((poll, token)) = core.unregister(socket.id) else { return Err(ErrorKind::NotFound.into()) };
         if by != Some(poll) && core.chance(|settings| settings.stale) {
             core.count("stale events");
             if let Some(poll) = core.polls.get_mut(&poll) {
@@ -361,29 +365,41 @@ impl SimNet {
     /// Something waits to be polled.
     pub fn has_events(&self, poll: PollId) -> bool {
         let core = self.core();
-        let registered = |place: Option<(PollId, u64)>| place.is_some_and(|(at, _)| at == poll);
-        core.polls[&poll].woken
-            || !core.polls[&poll].stale.is_empty()
-            || core
-                .ends
-                .values()
-                .any(|end| end.edge && registered(end.registered) && end.is_ready(&core.ends))
-            || core.listeners.values().any(|l| l.edge && registered(l.registered) && !l.queue.is_empty())
+        let queued =
+            |l: &Listener| l.edge && !l.queue.is_empty() && l.registered.is_some_and(|(at, _)| at == poll);
+        let place = &core.polls[&poll];
+        place.woken
+            || !place.stale.is_empty()
+            || place.ready.iter().any(|id| core.ends[id].is_ready(&core.ends))
+            || core.listeners.values().any(queued)
+    }
+
+    /// Whether something has happened to a socket that no poll watches, since the last call.
+    pub fn take_edge(&self, socket: &SimSocket) -> bool {
+        let mut core = self.core();
+        core.ends.get_mut(&socket.id).is_some_and(|end| std::mem::take(&mut end.edge))
     }
 
     /// Up to `max` events, in random order. `true` as well if the poll was woken.
     pub fn poll(&self, poll: PollId, max: usize) -> (Vec<Event>, bool) {
         let mut core = self.core();
         let core = &mut *core;
+        let spurious = core.chance(|settings| settings.spurious);
+        let Some(place) = core.polls.get_mut(&poll) else { return (Vec::new(), false) };
         let mut candidates = Vec::new();
-        for (id, end) in &core.ends {
-            if let Some((at, token)) = end.registered
-                && at == poll
+        place.ready.retain(|id| {
+            let ready = core.ends[id].is_ready(&core.ends);
+            if ready {
+                candidates.push((*id, place.members[id], false));
+            }
+            ready
+        });
+        if spurious && !place.members.is_empty() {
+            let at = core.rng.below(place.members.len() as u64) as usize;
+            if let Some((id, token)) = place.members.iter().nth(at)
+                && !place.ready.contains(id)
             {
-                let spurious = core.settings.spurious > 0 && core.rng.below(1000) < core.settings.spurious;
-                if (end.edge && end.is_ready(&core.ends)) || (spurious && !end.edge) {
-                    candidates.push((*id, token, !end.edge));
-                }
+                candidates.push((*id, *token, true));
             }
         }
         // A Fisher-Yates shuffle.
@@ -398,9 +414,7 @@ impl SimNet {
                 event.readable = true;
                 event.writable |= core.rng.below(2) == 0;
             }
-            if let Some(end) = core.ends.get_mut(&id) {
-                end.edge = false;
-            }
+            place.ready.remove(&id);
             events.push(event);
         }
         for listener in core.listeners.values_mut() {
@@ -414,13 +428,10 @@ impl SimNet {
                 events.push(Event { readable: true, ..Event::nothing(token) });
             }
         }
-        let mut woken = false;
-        if let Some(poll) = core.polls.get_mut(&poll) {
-            for token in poll.stale.drain(..) {
-                events.insert(0, Event { readable: true, writable: true, ..Event::nothing(token) });
-            }
-            woken = std::mem::take(&mut poll.woken);
+        for token in place.stale.drain(..) {
+            events.insert(0, Event { readable: true, writable: true, ..Event::nothing(token) });
         }
+        let woken = std::mem::take(&mut place.woken);
         for event in &events {
             core.note(&format!("event {poll:?} {event:?}"));
         }
@@ -574,6 +585,28 @@ impl Core {
         }
     }
 
+    /// Something has happened to a socket.
+    fn edge(&mut self, id: SocketId) {
+        let Some(end) = self.ends.get_mut(&id) else { return };
+        match end.registered {
+            Some((poll, _)) => {
+                if let Some(poll) = self.polls.get_mut(&poll) {
+                    poll.ready.insert(id);
+                }
+            }
+            None => end.edge = true,
+        }
+    }
+
+    fn unregister(&mut self, id: SocketId) -> Option<(PollId, u64)> {
+        let place = self.ends.get_mut(&id)?.registered.take()?;
+        if let Some(poll) = self.polls.get_mut(&place.0) {
+            poll.members.remove(&id);
+            poll.ready.remove(&id);
+        }
+        Some(place)
+    }
+
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Bytes(to, bytes) => {
@@ -590,14 +623,14 @@ impl Core {
                     return;
                 }
                 end.received.extend(bytes);
-                end.edge = true;
+                self.edge(to);
             }
             Happening::Fin(to) => {
                 self.note(&format!("end at {to:?}"));
                 if let Some(end) = self.ends.get_mut(&to) {
                     end.fin = true;
-                    end.edge = true;
                 }
+                self.edge(to);
                 self.sweep(to);
             }
             Happening::Reset(to) => {
@@ -609,7 +642,7 @@ impl Core {
                     // Behind an end of stream the error is that of a write.
                     end.error =
                         Some(if end.fin { ErrorKind::BrokenPipe } else { ErrorKind::ConnectionReset });
-                    end.edge = true;
+                    self.edge(to);
                 }
                 self.sweep(to);
             }
@@ -618,8 +651,8 @@ impl Core {
                 for id in [from, to] {
                     if let Some(end) = self.ends.get_mut(&id) {
                         end.connection = Connection::Standing;
-                        end.edge = true;
                     }
+                    self.edge(id);
                 }
                 if let Some(listener) = self.listeners.get_mut(&address) {
                     listener.queue.push_back(to);
@@ -631,14 +664,10 @@ impl Core {
                 if let Some(end) = self.ends.get_mut(&from) {
                     end.connection = Connection::Refused;
                     end.error = Some(ErrorKind::ConnectionRefused);
-                    end.edge = true;
+                    self.edge(from);
                 }
             }
-            Happening::Room(at) => {
-                if let Some(end) = self.ends.get_mut(&at) {
-                    end.edge = true;
-                }
-            }
+            Happening::Room(at) => self.edge(at),
         }
     }
 
@@ -776,10 +805,9 @@ impl Core {
 
     fn close(&mut self, id: SocketId) {
         self.note(&format!("close {id:?}"));
+        self.unregister(id);
         let Some(end) = self.ends.get_mut(&id) else { return };
         end.closed = true;
-        end.registered = None;
-        end.edge = false;
         let unread = !end.received.is_empty();
         let standing = end.connection == Connection::Standing;
         let peer = end.peer;
@@ -788,8 +816,8 @@ impl Core {
             end.connection = Connection::Refused;
             if let Some(other) = self.ends.get_mut(&peer) {
                 other.broken = true;
-                other.edge = true;
             }
+            self.edge(peer);
         } else if unread {
             end.broken = true;
             let at = self.arrival(peer);
@@ -855,10 +883,10 @@ impl SimSocket {
     pub fn abort(self) {
         let mut core = self.net.core();
         core.count("aborts");
+        core.unregister(self.id);
         let Some(end) = core.ends.get_mut(&self.id) else { return };
         end.broken = true;
         end.closed = true;
-        end.registered = None;
         let peer = end.peer;
         let at = core.arrival(peer);
         core.schedule(at, Happening::Reset(peer));

@@ -4,6 +4,7 @@
 //! `recv` (no complete message), in `send` (flushed bytes not taken yet), in a wait (sleep, lock). Like the real
 //! one it reads nothing while it executes.
 
+use std::collections::btree_map::Entry;
 use std::rc::Rc;
 
 use pgdog::base::rng::{Rng, SeededRng};
@@ -567,13 +568,14 @@ impl Backend {
             }
             columns = session.analyze(shared, &parsed.stmt, &mut parameters)?;
         }
-        let prepared = Prepared { parsed, parameters: known_types(&parameters)?, columns, from_sql: false };
+        let prepared =
+            Rc::new(Prepared { parsed, parameters: known_types(&parameters)?, columns, from_sql: false });
         if name.is_empty() {
-            session.unnamed = Some(Rc::new(prepared));
-        } else if session.statements.contains_key(&name) {
-            return Err(duplicate_statement(&name));
+            session.unnamed = Some(prepared);
+        } else if let Entry::Vacant(place) = session.statements.entry(name.clone()) {
+            place.insert(prepared);
         } else {
-            session.statements.insert(name, Rc::new(prepared));
+            return Err(duplicate_statement(&name));
         }
         self.put(b'1', &[]);
         Ok(())

@@ -26,7 +26,7 @@ mod startup;
 mod store;
 mod value;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use pgdog::base::rng::{Rng, SeededRng};
@@ -77,8 +77,10 @@ pub struct SimPg {
     next_id: u32,
     /// Most clients connected at one time.
     pub peak: usize,
-    /// Logins refused because all slots were taken.
+    /// Faults injected.
     pub faults: u64,
+    /// Backends that have run since the network last asked.
+    touched: BTreeSet<BackendId>,
 }
 
 impl SimPg {
@@ -91,6 +93,7 @@ impl SimPg {
             next_id: 0,
             peak: 0,
             faults: 0,
+            touched: BTreeSet::new(),
         }
     }
 
@@ -186,6 +189,11 @@ impl SimPg {
         if self.backends.get(&id).is_some_and(Backend::is_closed) {
             self.backends.remove(&id);
         }
+    }
+
+    /// Backends that may have output, or read again, since the last call.
+    pub fn take_touched(&mut self) -> BTreeSet<BackendId> {
+        std::mem::take(&mut self.touched)
     }
 
     /// When [`SimPg::on_time`] has something to do.
@@ -296,6 +304,7 @@ impl SimPg {
     }
 
     fn run_one(&mut self, id: BackendId, now: Time) {
+        self.touched.insert(id);
         let live = self.connected(now);
         let Some(backend) = self.backends.get_mut(&id) else { return };
         let was_closed = backend.is_closed() && backend.session.is_none();

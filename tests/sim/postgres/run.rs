@@ -364,7 +364,7 @@ impl Backend {
     ) -> Result<Step, PgError> {
         let session = self.session();
         let select = match from {
-            CopyFrom::Query(select) => select.clone(),
+            CopyFrom::Query(select) => (**select).clone(),
             CopyFrom::Table { name, columns } => {
                 let (_, table) = session.require_table(shared, name)?;
                 if table.view.is_some() {

@@ -60,7 +60,7 @@ pub struct ColumnDef {
 #[derive(Clone, Debug)]
 pub enum CopyFrom {
     Table { name: Name, columns: Vec<String> },
-    Query(Select),
+    Query(Box<Select>),
 }
 
 #[derive(Clone, Debug)]
@@ -588,7 +588,7 @@ impl Parser<'_> {
             self.expect(")")?;
             self.expect_word("to")?;
             self.expect_word("stdout")?;
-            return Ok(Stmt::CopyOut(CopyFrom::Query(select)));
+            return Ok(Stmt::CopyOut(CopyFrom::Query(Box::new(select))));
         }
         let name = self.table()?;
         let columns = self.column_list()?;
