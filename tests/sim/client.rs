@@ -392,7 +392,9 @@ impl SimClient {
             b'K' => self.key = (reader.i32().unwrap_or(0), reader.0.to_vec()),
             b'Z' => {
                 self.phase = Phase::Running;
-                self.check_told();
+                if let Expect::Ready { told, .. } = self.model.ready() {
+                    self.check_told(&told);
+                }
             }
             b'N' => {}
             b'E' if self.plan.tolerant => {
@@ -403,11 +405,10 @@ impl SimClient {
     }
 
     /// At ReadyForQuery the client knows every reported setting.
-    fn check_told(&mut self) {
-        for name in REPORTED {
-            let value = self.model.value(name);
-            if self.told.get(name) != Some(&value) {
-                let told = self.told.get(name).cloned();
+    fn check_told(&mut self, values: &[String]) {
+        for (name, value) in REPORTED.iter().zip(values) {
+            if self.told.get(*name) != Some(value) {
+                let told = self.told.get(*name).cloned();
                 self.wrong(format!("{name} is {value:?}, the client was told {told:?}"));
             }
         }
@@ -432,8 +433,8 @@ impl SimClient {
                 self.model.fail();
                 // The status behind a cancelled statement follows from the model.
                 for expect in &mut chosen {
-                    if let Expect::Ready(status) = expect {
-                        *status = self.model.status;
+                    if let Expect::Ready { .. } = expect {
+                        *expect = self.model.ready();
                     }
                 }
             }
@@ -449,8 +450,8 @@ impl SimClient {
             self.wrong(format!("expected {expected:?}, got {} ({why})", frame.print()));
             return;
         }
-        if frame.tag == b'Z' && self.expects.is_empty() && self.stages.iter().all(|s| s.expects.is_empty()) {
-            self.check_told();
+        if let Expect::Ready { told, .. } = &expected {
+            self.check_told(told);
         }
     }
 
@@ -571,7 +572,7 @@ impl SimClient {
             None if !explicit => drop(self.model.commit()),
             None => {}
         }
-        expects.push(Expect::Ready(self.model.status));
+        expects.push(self.model.ready());
         self.stage(query(&texts.join("; ")), expects);
     }
 
@@ -607,7 +608,7 @@ impl SimClient {
         } else if !explicit {
             self.model.commit();
         }
-        let ready = Expect::Ready(self.model.status);
+        let ready = self.model.ready();
         if !failed && self.chance(15) {
             send.extend(flush());
             self.stage(send, expects);
@@ -734,7 +735,7 @@ impl SimClient {
             (_, 0..7) => ("commit", self.model.commit()),
             _ => ("rollback", self.model.rollback()),
         };
-        let ready = Expect::Ready(self.model.status);
+        let ready = self.model.ready();
         if self.chance(30) {
             let send = [parse("", text, &[]), bind("", "", &[], &[]), execute("", 0), sync()].concat();
             self.stage(send, vec![Expect::Tag(b'1'), Expect::Tag(b'2'), Expect::Complete(tag.into()), ready]);
@@ -783,7 +784,7 @@ impl SimClient {
             self.model.portal = None;
         }
         send.extend(sync());
-        expects.push(Expect::Ready(self.model.status));
+        expects.push(self.model.ready());
         self.stage(send, expects);
     }
 
@@ -800,7 +801,7 @@ impl SimClient {
             if extended {
                 send.extend(sync());
             }
-            self.stage(send, vec![Expect::Error("25P02"), Expect::Ready(b'E')]);
+            self.stage(send, vec![Expect::Error("25P02"), self.model.ready()]);
             return;
         }
         if extended && early_sync {
@@ -844,7 +845,7 @@ impl SimClient {
         if extended {
             send.extend(sync());
         }
-        let ready = Expect::Ready(self.model.status);
+        let ready = self.model.ready();
         self.waiting_stage(send, vec![answer, ready]);
     }
 
@@ -860,16 +861,13 @@ impl SimClient {
             expects.push(Expect::Tag(b'c'));
             expects.push(Expect::Complete(format!("COPY {count}")));
         }
-        expects.push(Expect::Ready(self.model.status));
+        expects.push(self.model.ready());
         self.stage(query(&text), expects);
     }
 
     fn function(&mut self) {
         let answer = if self.model.status == b'E' { Expect::Error("25P02") } else { Expect::Tag(b'V') };
-        self.stage(
-            function_call(177, &[Some("20"), Some("22")]),
-            vec![answer, Expect::Ready(self.model.status)],
-        );
+        self.stage(function_call(177, &[Some("20"), Some("22")]), vec![answer, self.model.ready()]);
     }
 
     fn cancelled_sleep(&mut self) {
@@ -886,9 +884,9 @@ impl SimClient {
         let end = vec![
             Expect::Row(vec![Some(String::new()), Some(id)]),
             Expect::Complete("SELECT 1".into()),
-            Expect::Ready(status),
+            self.model.ready(),
         ];
-        let cancelled = vec![Expect::Error("57014"), Expect::Ready(status)];
+        let cancelled = vec![Expect::Error("57014"), self.model.ready()];
         let columns = Expect::Columns(vec!["pg_sleep".into(), "?column?".into()]);
         let usual = vec![columns, Expect::Either(end, cancelled.clone())];
         let cancel = Some(Duration::from_micros(self.rng.below(millis * 1500)));
@@ -911,14 +909,14 @@ impl SimClient {
             self.model.listening = true;
             self.stage(
                 query(&format!("listen {channel}")),
-                vec![Expect::Complete("LISTEN".into()), Expect::Ready(b'I')],
+                vec![Expect::Complete("LISTEN".into()), self.model.ready()],
             );
         }
         let id = self.id();
         let expects = vec![
             Expect::Complete("NOTIFY".into()),
             Expect::Notification(channel.clone(), id.clone()),
-            Expect::Ready(b'I'),
+            self.model.ready(),
         ];
         self.stage(query(&format!("notify {channel}, '{id}'")), expects);
     }
@@ -953,7 +951,7 @@ fn matches(expected: &Expect, frame: &Frame) -> Result<(), String> {
             tag(b'C')?;
             same(frame.tag_text()? == *text)
         }
-        Expect::Ready(status) => {
+        Expect::Ready { status, .. } => {
             tag(b'Z')?;
             same(frame.body == [*status])
         }

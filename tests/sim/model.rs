@@ -12,7 +12,11 @@ pub enum Expect {
     Row(Vec<Option<String>>),
     Columns(Vec<String>),
     Complete(String),
-    Ready(u8),
+    /// With what the client has been told of [`REPORTED`] until then.
+    Ready {
+        status: u8,
+        told: Vec<String>,
+    },
     Error(&'static str),
     Notice(String),
     Notification(String, String),
@@ -160,6 +164,11 @@ impl Model {
     pub fn value(&self, name: &str) -> String {
         let found = self.local.get(name).or_else(|| self.session.get(name));
         found.or_else(|| self.defaults.get(name)).cloned().unwrap_or_default()
+    }
+
+    /// ReadyForQuery after all that was run.
+    pub fn ready(&self) -> Expect {
+        Expect::Ready { status: self.status, told: REPORTED.iter().map(|name| self.value(name)).collect() }
     }
 
     fn saved(&self) -> Saved {
