@@ -13,7 +13,7 @@ use crate::session::inbound::{Next, Passing};
 use crate::session::login::parameter;
 use crate::session::requests::{HOME, Leaving};
 use crate::session::server::{Server, Unnamed};
-use crate::session::{Session, State, is_over, source};
+use crate::session::{Session, State, is_over, send_queries, source};
 use crate::wire::frame::{Header, run_of};
 use crate::wire::{TxStatus, encode, error};
 
@@ -246,6 +246,11 @@ impl<S> Session<S> {
                 }
                 return Ok(());
             }
+            (Note::Refuses, _) => {
+                server.inbound.skip(header);
+                self.client.outbox.own(|buf| encode::ready(buf, status));
+                return Ok(());
+            }
             (_, Order::Swallow) => {
                 server.inbound.skip(header);
                 return Ok(());
@@ -254,8 +259,15 @@ impl<S> Session<S> {
         }
         self.count_query(at, cx);
         if status != TxStatus::Idle && self.mode() == PoolerMode::Statement {
-            self.links[at].server.inbound.skip(header);
-            self.fail(ClientError::TransactionInStatementMode, cx);
+            let server = &mut self.links[at].server;
+            server.inbound.skip(header);
+            if server.exchanges.is_empty() {
+                send_queries(server, &["ROLLBACK".to_owned()], Note::Refuses);
+                ClientError::TransactionInStatementMode.write(&mut self.client.outbox);
+            } else {
+                // What the client has sent behind it would run in the transaction.
+                self.fail(ClientError::TransactionInPipeline, cx);
+            }
             return Ok(());
         }
         self.pass(at, header, Order::Forward);

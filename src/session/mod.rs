@@ -342,6 +342,7 @@ impl<S> Session<S> {
             State::Running(_) if self.mode() == PoolerMode::Session && self.at_rest_in_session_mode() => {
                 self.fail(ClientError::ShuttingDown, cx);
             }
+            State::Console(_) => self.fail(ClientError::ShuttingDown, cx),
             _ => {}
         }
     }
