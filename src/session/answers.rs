@@ -88,8 +88,12 @@ impl<S> Session<S> {
                         server.tainted_by = Some(self.id);
                     }
                 }
+                // Nothing has been sent behind an Execute at the gate: it is the last that is owed.
+                let about_last = server.exchanges.len() == 1;
                 let outcome = server.exchanges.on_reply(tag, None)?;
-                self.on_gate_answer(tag);
+                if about_last {
+                    self.on_gate_answer(tag);
+                }
                 match outcome {
                     Outcome::Going(order) => self.pass(at, header, order),
                     Outcome::Done(exchange) => {
@@ -199,12 +203,14 @@ impl<S> Session<S> {
     fn forward_error(&mut self, at: usize, header: Header) {
         let body = self.links[at].server.inbound.body(header);
         let keeps = self.cluster.as_ref().is_some_and(|c| c.client_recovery != ConnectionRecovery::Drop);
-        let soften = keeps && error::is_fatal(body);
+        let fatal = error::is_fatal(body);
+        let soften = keeps && fatal;
         let names_ours = body.windows(NAME_PREFIX.len()).any(|window| window == NAME_PREFIX.as_bytes());
-        if !soften && !names_ours {
+        let body = (soften || names_ours).then(|| body.to_vec());
+        self.links[at].has_said_why |= fatal;
+        let Some(body) = body else {
             return self.pass(at, header, Order::Forward);
-        }
-        let body = body.to_vec();
+        };
         self.links[at].server.inbound.skip(header);
         let statements = &self.statements;
         self.client.outbox.own(|buf| {

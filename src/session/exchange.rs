@@ -80,6 +80,14 @@ pub struct Exchange {
 }
 
 impl Exchange {
+    fn is_about(&self) -> Option<&[u8]> {
+        match &self.note {
+            Note::Defines(define) => Some(&define.name),
+            Note::Forgets(forget) => Some(&forget.name),
+            _ => None,
+        }
+    }
+
     pub fn new(what: What, order: Order) -> Exchange {
         Exchange { what, order, note: Note::Nothing }
     }
@@ -116,6 +124,8 @@ pub struct Exchanges {
     queue: VecDeque<Exchange>,
     batch: Batch,
     copying: Copying,
+    /// Owed answers on which it depends what a client's statement name stands for.
+    names: u32,
 }
 
 /// What a message of the server means.
@@ -197,6 +207,7 @@ impl Exchanges {
             What::Query | What::Function => {}
             _ => self.batch = Batch::Open,
         }
+        self.names += u32::from(exchange.is_about().is_some());
         self.queue.push_back(exchange);
         None
     }
@@ -267,9 +278,22 @@ impl Exchanges {
         }
     }
 
+    /// Whether it is open what a client's name stands for: a message that changes that belongs to a batch that has
+    /// ended, so that what follows is done whether that message is or not.
+    #[inline]
+    pub fn is_open(&self, name: &[u8]) -> bool {
+        if self.names == 0 {
+            return false;
+        }
+        let last_sync = self.queue.iter().rposition(|exchange| exchange.what == What::Sync).unwrap_or(0);
+        self.queue.iter().take(last_sync).any(|exchange| exchange.is_about() == Some(name))
+    }
+
     /// The next answer that we owe the client ourselves.
     pub fn next_fake(&mut self) -> Option<Exchange> {
-        self.queue.pop_front_if(|exchange| exchange.order == Order::Fake)
+        let fake = self.queue.pop_front_if(|exchange| exchange.order == Order::Fake)?;
+        self.names -= u32::from(fake.is_about().is_some());
+        Some(fake)
     }
 
     /// COPY FROM STDIN begins. What the client has already sent behind the statement is read by the COPY: Sync and
@@ -295,6 +319,7 @@ impl Exchanges {
         let order = front.order;
         if !matches!(front.what, What::Query | What::Function | What::Sync) {
             while let Some(exchange) = self.queue.pop_front_if(|exchange| exchange.what != What::Sync) {
+                self.names -= u32::from(exchange.is_about().is_some());
                 dropped.push(exchange);
             }
             if self.queue.is_empty() {
@@ -306,6 +331,7 @@ impl Exchanges {
 
     fn pop(&mut self, tag: u8) -> Result<Exchange, OutOfSync> {
         let done = self.queue.pop_front().ok_or_else(|| self.out_of_sync(tag))?;
+        self.names -= u32::from(done.is_about().is_some());
         // CopyDone behind a statement that was no COPY: the server ignored it.
         while self.queue.pop_front_if(|exchange| exchange.what == What::CopyEnd).is_some() {}
         Ok(done)

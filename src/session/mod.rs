@@ -73,6 +73,8 @@ pub struct Link<S> {
     batch: u32,
     /// Portals bound to a COPY FROM STDIN.
     copy_portals: Vec<Box<[u8]>>,
+    /// The client has had the server's own FATAL error.
+    has_said_why: bool,
 }
 
 pub struct Session<S> {
@@ -269,7 +271,13 @@ impl<S> Session<S> {
             return Some(server);
         }
         let link = self.links.len();
-        self.links.push(Link { server, parsing: Vec::new(), batch: 0, copy_portals: Vec::new() });
+        self.links.push(Link {
+            server,
+            parsing: Vec::new(),
+            batch: 0,
+            copy_portals: Vec::new(),
+            has_said_why: false,
+        });
         if matches!(self.state, State::Login(_)) {
             self.on_login_server(link, cx);
             return None;

@@ -50,7 +50,8 @@ impl<S> Session<S> {
         self.who.errors += 1;
         let inside = self.is_inside_answer();
         if inside || !self.keeps_client() || at != HOME || !matches!(self.state, State::Running(_)) {
-            if !inside {
+            let said = self.links.get(at).is_some_and(|link| link.has_said_why);
+            if !inside && !said {
                 error.write(&mut self.client.outbox);
             }
             // The server is gone already: it must not be parted with a second time.
@@ -67,11 +68,14 @@ impl<S> Session<S> {
         let exchanges = &mut self.links[at].server.exchanges;
         let needs_sync = exchanges.needs_sync();
         let owed = exchanges.owed_ready();
+        let mut said = self.links[at].has_said_why;
         for _ in 0..owed {
-            error.write(&mut self.client.outbox);
+            if !std::mem::take(&mut said) {
+                error.write(&mut self.client.outbox);
+            }
             self.client.outbox.own(|buf| encode::ready(buf, TxStatus::Idle));
         }
-        if needs_sync || owed == 0 {
+        if (needs_sync || owed == 0) && !said {
             error.write(&mut self.client.outbox);
         }
         self.state = if needs_sync { State::Skipping } else { State::Idle { since: cx.now, peeked: 0 } };

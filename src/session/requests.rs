@@ -338,11 +338,11 @@ impl<S> Session<S> {
         if !self.hold(header, cx)? {
             return Ok(Flow::Wait);
         }
-        self.links[HOME].server.tally.parses += 1;
         let body = self.client.inbound.body(header);
         let mut bytes = Bytes::new(body);
         let name = bytes.cstr().map_err(|Malformed| ClientError::MalformedMessage { tag: b'P' })?;
         let parsed = bytes.rest();
+        self.links[HOME].server.tally.parses += 1;
         if name.is_empty() {
             let version = self.statements.keep_unnamed(parsed);
             self.set_unnamed(version);
@@ -357,6 +357,8 @@ impl<S> Session<S> {
             }
             self.links[HOME].ask(Exchange::new(What::Parse, Order::Forward));
             self.send(header);
+        } else if self.links[HOME].server.exchanges.is_open(name) {
+            return Ok(Flow::Wait);
         } else {
             let (name, parsed): (Box<[u8]>, Box<[u8]>) = (name.into(), parsed.into());
             self.client.inbound.skip(header);
@@ -399,8 +401,8 @@ impl<S> Session<S> {
     }
 
     fn on_bind(&mut self, header: Header, cx: &mut Cx<'_, S>) -> Result<Flow, ClientError> {
-        self.links[HOME].server.tally.binds += 1;
         if self.passes_names() && self.statements.copies.is_empty() && !self.statements.unnamed.is_copy() {
+            self.links[HOME].server.tally.binds += 1;
             self.links[HOME].ask(Exchange::new(What::Bind, Order::Forward));
             self.send(header);
             return Ok(Flow::Next);
@@ -422,12 +424,16 @@ impl<S> Session<S> {
             }
         };
         let link = &mut self.links[HOME];
+        if link.server.exchanges.is_open(name) {
+            return Ok(Flow::Wait);
+        }
         let found = if name.is_empty() { None } else { self.statements.find(name) };
         let copies = match found {
             Some(statement) => is_copy(&statement.key.body),
             None if name.is_empty() => self.statements.unnamed.is_copy(),
             None => self.statements.copies.iter().any(|copy| **copy == *name),
         };
+        link.server.tally.binds += 1;
         if copies {
             link.copy_portals.push(portal.into());
         }
@@ -466,6 +472,9 @@ impl<S> Session<S> {
             return Err(ClientError::MalformedMessage { tag: b'D' });
         };
         let name = name.strip_suffix(&[0]).ok_or(ClientError::MalformedMessage { tag: b'D' })?;
+        if kind == b'S' && self.links[HOME].server.exchanges.is_open(name) {
+            return Ok(Flow::Wait);
+        }
         let what = if kind == b'S' { What::DescribeStatement } else { What::DescribePortal };
         if kind == b'S' && !self.passes_names() {
             if name.is_empty() {
@@ -495,6 +504,9 @@ impl<S> Session<S> {
         let name: Box<[u8]> =
             name.strip_suffix(&[0]).ok_or(ClientError::MalformedMessage { tag: b'C' })?.into();
         let link = &mut self.links[HOME];
+        if kind == b'S' && link.server.exchanges.is_open(&name) {
+            return Ok(Flow::Wait);
+        }
         link.server.tally.closes += 1;
         if kind == b'S' && name.is_empty() {
             self.statements.unnamed = UnnamedStatement::None;

@@ -403,9 +403,13 @@ impl<S> Session<S> {
             discard_all(server);
         }
         self.settings = Arc::new(wanted);
-        match difference(&server.settings, &self.settings) {
-            Some(queries) => send_queries(server, &queries, Note::Settings),
-            None => self.on_login_settings(link, cx),
+        // From the settings of a fresh session, as PostgreSQL does: a value may change only a part of a setting
+        // (DateStyle = SQL keeps the order of day and month).
+        let mut queries = difference(&server.settings, &server.base).unwrap_or_default();
+        queries.extend(difference(&server.base, &self.settings).unwrap_or_default());
+        match queries.is_empty() {
+            false => send_queries(server, &queries, Note::Settings),
+            true => self.on_login_settings(link, cx),
         }
     }
 

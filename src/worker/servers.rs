@@ -264,7 +264,7 @@ impl<N: Net> Worker<N> {
         };
         let (pool, attempt) = (server.pool.clone(), server.attempt);
         if matches!(failure, OpenFailure::Connect(_) | OpenFailure::Closed) {
-            self.drop_server(server);
+            self.drop_server(*server);
             return self.open_failed(pool, attempt, failure);
         }
         // There is a server behind it, which has to go before its slot is free.
@@ -423,7 +423,7 @@ impl<N: Net> Worker<N> {
                 shelf.state.close();
             }
         }
-        if lost { self.free_slot(server) } else { self.say_goodbye(server) }
+        if lost { self.free_slot(*server) } else { self.say_goodbye(server) }
     }
 
     /// A parked server has been taken out of its pool to be closed.
@@ -446,7 +446,7 @@ impl<N: Net> Worker<N> {
     }
 
     /// A closing server has gone: its slot is free, and perhaps used for the next one.
-    fn free_slot(&mut self, server: Held<N>) {
+    fn free_slot(&mut self, server: Server<N::Socket>) {
         let pool = server.pool.clone();
         self.drop_server(server);
         let open = pool.lock().state.closed();
@@ -455,8 +455,7 @@ impl<N: Net> Worker<N> {
         }
     }
 
-    fn drop_server(&mut self, server: Held<N>) {
-        let mut server = *server;
+    fn drop_server(&mut self, mut server: Server<N::Socket>) {
         server.release_buffers(&mut self.chunks);
         self.table.remove(server.home.token);
     }

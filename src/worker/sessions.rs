@@ -128,7 +128,7 @@ impl<N: Net> Worker<N> {
                 written = true;
             }
             if closes && session.is_closing() && self.may_close(&mut session) {
-                self.end_session(token, session);
+                self.end_session(token, *session);
                 return None;
             }
             if !written {
@@ -269,8 +269,7 @@ impl<N: Net> Worker<N> {
         session.client.outbox.is_empty() || session.next_time() <= self.now
     }
 
-    fn end_session(&mut self, token: u64, session: Box<Session<N::Socket>>) {
-        let mut session = *session;
+    fn end_session(&mut self, token: u64, mut session: Session<N::Socket>) {
         debug_assert!(session.links.is_empty(), "a session ended with servers in its hands");
         let general = &self.world.config.general;
         let who = session.who();
