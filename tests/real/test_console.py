@@ -55,7 +55,7 @@ def column_names(wire: Wire, sql: str) -> list[str]:
     for message in messages:
         if message.kind == "E":
             raise ServerError(message)
-    return [column[0] for message in messages if message.kind == "T" for column in message.decoded()[1]]
+    return [column[0] for message in messages if message.kind == "T" for column in message.decoded()[1:]]
 
 
 @pytest.mark.parametrize(
