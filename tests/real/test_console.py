@@ -6,7 +6,6 @@ import subprocess
 import time
 
 import pytest
-
 from harness import wait_until
 from pgwire import build as b
 from pgwire.client import ServerError, Wire

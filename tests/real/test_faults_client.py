@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 
 import pytest
-
 from checks import assert_pool_is_whole, backends
 from harness import wait_until
 from noise import Noise

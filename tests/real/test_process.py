@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from checks import assert_pool_is_whole, backends
 from harness import wait_until
 from pgwire import build as b
