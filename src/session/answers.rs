@@ -83,9 +83,14 @@ impl<S> Session<S> {
                 if tag == b'C' {
                     let tag = server.inbound.body(header);
                     let (tally, taints) = read_tag(tag);
+                    let deallocates = taints && DEALLOCATING.contains(&tag);
                     tally.count(server);
                     if taints {
                         server.tainted_by = Some(self.id);
+                    }
+                    if deallocates {
+                        server.prepared.clear();
+                        self.statements.forget_all();
                     }
                 }
                 // Nothing has been sent behind an Execute at the gate: it is the last that is owed.
@@ -408,6 +413,9 @@ fn read_tag(body: &[u8]) -> (Rows, bool) {
         _ => (Rows::Other, TAINTING.iter().any(|tag| body.starts_with(tag))),
     }
 }
+
+/// What takes all prepared statements with it, those of the extended protocol too.
+const DEALLOCATING: [&[u8]; 2] = [b"DISCARD ALL\0", b"DEALLOCATE ALL\0"];
 
 const TAINTING: &[&[u8]] = &[
     b"SET",
