@@ -1,5 +1,5 @@
-//! Letters between threads. A mailbox is a queue under a lock and a waker; a letter into a non-empty queue wakes nobody,
-//! since whoever reads it reads everything.
+//! Letters between threads. A mailbox is a queue under a lock and a waker; a letter behind one that has woken the receiver
+//! wakes it no second time, since whoever reads one reads all.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -126,28 +126,41 @@ pub trait Orders: Send + Sync {
 }
 
 pub struct Mailbox<S> {
-    queue: Mutex<VecDeque<Mail<S>>>,
+    letters: Mutex<Letters<S>>,
     wake: Box<dyn Wake>,
+}
+
+struct Letters<S> {
+    queue: VecDeque<Mail<S>>,
+    /// The receiver has been woken and has not read yet.
+    woken: bool,
 }
 
 impl<S> Mailbox<S> {
     pub fn new(wake: Box<dyn Wake>) -> Mailbox<S> {
-        Mailbox { queue: Mutex::default(), wake }
+        Mailbox { letters: Mutex::new(Letters { queue: VecDeque::new(), woken: false }), wake }
     }
 
     pub fn send(&self, mail: Mail<S>) {
-        let was_empty = {
-            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            queue.push_back(mail);
-            queue.len() == 1
+        let woken = {
+            let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
+            letters.queue.push_back(mail);
+            std::mem::replace(&mut letters.woken, true)
         };
-        if was_empty {
+        if !woken {
             self.wake.wake();
         }
     }
 
+    /// A letter that can wait until the receiver wakes for something else.
+    pub fn leave(&self, mail: Mail<S>) {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner).queue.push_back(mail);
+    }
+
     pub fn take(&self) -> VecDeque<Mail<S>> {
-        std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        letters.woken = false;
+        std::mem::take(&mut letters.queue)
     }
 }
 

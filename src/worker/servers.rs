@@ -345,7 +345,7 @@ impl<N: Net> Worker<N> {
         let old = server.home;
         let peer = &self.common.peers[usize::from(old.worker)];
         let moved = peer.registrar.deregister(&mut server.socket);
-        self.common.post(old.worker, Mail::Forget { token: old.token });
+        peer.mailbox.leave(Mail::Forget { token: old.token });
         if let Err(error) = &moved {
             log::error!("cannot take a server over from another worker: {error}");
             self.counters.deregister_failures += 1;
