@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::admin::{ClientRow, Command, ServerRow};
@@ -170,6 +170,8 @@ pub struct Peer<S> {
     pub registrar: Box<dyn Registrar<S>>,
     /// Clients that it has, or is about to be given.
     pub clients: AtomicUsize,
+    /// Percent of the last moments that it spent working.
+    pub busy: AtomicU32,
 }
 
 /// What all workers share besides their configuration.
