@@ -136,6 +136,7 @@ impl<S> Session<S> {
                 link.parsed(define.statement.id);
                 link.server.prepared.insert(define.statement.id);
             }
+            Note::Unnamed(_) | Note::ForgetsUnnamed => link.unnamed_since = None,
             _ => {}
         }
     }
@@ -236,6 +237,10 @@ impl<S> Session<S> {
             return Err(OutOfSync { tag: b'Z', expected: None });
         };
         server.status = status;
+        if let Note::ForgetsUnnamed = exchange.note {
+            self.links[at].unnamed_since = None;
+        }
+        let server = &mut self.links[at].server;
         match (&exchange.note, exchange.order) {
             (Note::Settings, _) => {
                 server.inbound.skip(header);

@@ -71,6 +71,9 @@ pub struct Link<S> {
     parsing: Vec<(u64, u32)>,
     /// Counts Syncs.
     batch: u32,
+    /// The batch of the last change of the server's unnamed statement, until an answer says that it was made: in a later
+    /// batch nobody knows which statement that is, since an error may have been ahead of the change.
+    unnamed_since: Option<u32>,
     /// Portals bound to a COPY FROM STDIN.
     copy_portals: Vec<Box<[u8]>>,
     /// The client has had the server's own FATAL error.
@@ -275,6 +278,7 @@ impl<S> Session<S> {
             server,
             parsing: Vec::new(),
             batch: 0,
+            unnamed_since: None,
             copy_portals: Vec::new(),
             has_said_why: false,
         });
