@@ -18,7 +18,7 @@ use pgdog::wire::startup::{self, Packet, split_options};
 use pgdog::wire::{TxStatus, encode, error};
 
 use super::mini::{Mini, Options, frames};
-use super::talk::{Cut, directly, script, through};
+use super::talk::{Cut, directly, passes_names, script, through};
 use super::toy;
 
 /// Every target, by the name of its corpus.
@@ -42,7 +42,10 @@ pub fn frame(data: &[u8]) {
     let mut rng = SeededRng::new(data.len() as u64);
     let mut chunks = Chunks::new();
     for step in [1, 7, usize::MAX] {
-        assert_eq!(inbound(data, step, &mut rng, &mut chunks), inbound(data, usize::MAX, &mut rng, &mut chunks));
+        assert_eq!(
+            inbound(data, step, &mut rng, &mut chunks),
+            inbound(data, usize::MAX, &mut rng, &mut chunks)
+        );
     }
     assert_eq!(chunks.out_bytes(), 0);
     error::fields(data).for_each(drop);
@@ -62,7 +65,12 @@ fn prefix(data: &[u8]) -> (Vec<u8>, &[u8]) {
 }
 
 /// Passes every second frame and skips the others: what is sent, which frames were seen, and whether it broke off.
-fn inbound(data: &[u8], step: usize, rng: &mut SeededRng, chunks: &mut Chunks) -> (Vec<u8>, Vec<Header>, bool) {
+fn inbound(
+    data: &[u8],
+    step: usize,
+    rng: &mut SeededRng,
+    chunks: &mut Chunks,
+) -> (Vec<u8>, Vec<Header>, bool) {
     let (mut inbound, mut sent, mut seen, mut broken) = (Inbound::default(), Vec::new(), Vec::new(), false);
     let mut rest = data;
     while !rest.is_empty() && !broken {
@@ -108,9 +116,14 @@ pub fn startup_packet(data: &[u8]) {
         match packet {
             Packet::Startup(startup) => {
                 let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
-                let pairs: Vec<_> = startup.parameters.iter().map(|(name, value)| (&**name, text(value))).collect();
+                let pairs: Vec<_> =
+                    startup.parameters.iter().map(|(name, value)| (&**name, text(value))).collect();
                 let mut again = Vec::new();
-                encode::startup(&mut again, startup.version, pairs.iter().map(|(name, value)| (*name, &**value)));
+                encode::startup(
+                    &mut again,
+                    startup.version,
+                    pairs.iter().map(|(name, value)| (*name, &**value)),
+                );
                 if startup.parameters.iter().all(|(_, value)| std::str::from_utf8(value).is_ok()) {
                     assert_eq!(again, data[..*length]);
                 }
@@ -177,7 +190,9 @@ pub fn server(data: &[u8]) {
         let asked: &[Vec<u8>] = match phase >> 2 & 3 {
             0 => &[toy::query("one"), toy::query("two")],
             1 => &[toy::parse("a", "one"), toy::bind("", "a", 3), toy::execute(""), toy::plain(b'S', b"")],
-            2 => &[toy::parse("", "copy in"), toy::bind("p", "", 3), toy::execute("p"), toy::plain(b'H', b"")],
+            2 => {
+                &[toy::parse("", "copy in"), toy::bind("p", "", 3), toy::execute("p"), toy::plain(b'H', b"")]
+            }
             _ => &[toy::plain(b'F', b"\0\0\0\x01"), toy::query("one")],
         };
         for frame in asked {
@@ -258,7 +273,8 @@ fn exchanges(data: &[u8]) {
 /// Nobody who changes a message logs in, on either side.
 pub fn scram(data: &[u8]) {
     let Some((&how, message)) = data.split_first() else { return };
-    let challenge = Challenge::new(b"0123456789abcdef", Iterations::new(2).expect("two")).expect("sixteen bytes");
+    let challenge =
+        Challenge::new(b"0123456789abcdef", Iterations::new(2).expect("two")).expect("sixteen bytes");
     let candidates = Arc::new(Candidates::derive(challenge, [&b"old"[..], b"new"]).expect("two of them"));
     let (which, changed) = (usize::from(how & 3), std::cell::Cell::new(false));
     let garble = |at: usize, real: &mut Vec<u8>| {
@@ -290,7 +306,11 @@ pub fn scram(data: &[u8]) {
         let needs = greeted.server_first(&text)?;
         let asked = needs.challenge();
         // As many iterations as a stranger likes are not run here.
-        let keys = if asked.iterations().count() <= 4096 { derive(b"new", asked) } else { Keys::new([1; 32], [2; 32]) };
+        let keys = if asked.iterations().count() <= 4096 {
+            derive(b"new", asked)
+        } else {
+            Keys::new([1; 32], [2; 32])
+        };
         let (mut text, awaits) = needs.resume(&keys);
         garble(2, &mut text);
         let (mut text, login) = challenged.client_final(&text)?;
@@ -404,27 +424,42 @@ pub fn session(data: &[u8]) {
 /// from a server of its own.
 pub fn talk(data: &[u8]) {
     let Some((&[options, cut, seed], rest)) = data.split_first_chunk() else { return };
-    let mut options = Options { prepared_limit: 1 + usize::from(options & 3), ..Options::of(options) };
+    let mut options = Options { prepared_limit: 1 + usize::from(seed & 3), ..Options::of(options) };
     options.auth = "trust";
     if options.mode == "statement" {
         options.mode = "transaction";
     }
-    // Otherwise names are the client's own business, and it must not change servers.
-    let passes = options.prepared == "disabled" || options.mode == "session";
     let (frames, breaks) = script(rest);
     let cut = match cut % 4 {
         0 => Cut::Whole,
-        1 if rest.len() < 100 => Cut::Bytes,
+        1 if frames.concat().len() < 4_000 => Cut::Bytes,
         _ => Cut::Random(u64::from(seed)),
     };
-    let breaks = if passes { Vec::new() } else { breaks };
+    let breaks = if passes_names(options) { Vec::new() } else { breaks };
     let heard = through(options, &frames, &breaks, cut);
     let wanted = directly(&frames);
-    assert!(heard.client == wanted, "heard {:?}\nwanted {:?}", show(&heard.client), show(&wanted));
+    if heard.client != wanted {
+        for (line, told) in &heard.servers {
+            let length = u32::from_be_bytes([told[0], told[1], told[2], told[3]]) as usize;
+            println!("server {line} was sent {:?}", show(&told[length..]));
+        }
+        println!("{} {}", options.mode, options.prepared);
+    }
+    let (heard, wanted) = (show(&heard.client), show(&wanted));
+    if let Some(at) = (0..heard.len().max(wanted.len())).find(|&at| heard.get(at) != wanted.get(at)) {
+        panic!(
+            "answer {at} of {:?} is {:?}, not {:?}",
+            show(&frames.concat()),
+            heard.get(at),
+            wanted.get(at)
+        );
+    }
 }
 
 fn show(stream: &[u8]) -> Vec<String> {
-    let text = |(tag, body): &(u8, &[u8])| format!("{}{}", char::from(*tag), body[..body.len().min(60)].escape_ascii());
+    let text = |(tag, body): &(u8, &[u8])| {
+        format!("{}{}", char::from(*tag), body[..body.len().min(40)].escape_ascii())
+    };
     frames(stream).0.iter().map(text).collect()
 }
 
@@ -601,7 +636,9 @@ fn check_client(stream: &[u8], sent: &[u8]) {
 
 /// A server is sent a startup packet and then frames, of types that a client sends.
 fn check_server(stream: &[u8]) {
-    let Some((Packet::Startup(_), length)) = startup::parse(stream).expect("a startup packet") else { return };
+    let Some((Packet::Startup(_), length)) = startup::parse(stream).expect("a startup packet") else {
+        return;
+    };
     let (heard, rest) = frames(&stream[length..]);
     for (tag, _) in &heard {
         assert!(b"PBDECSHQFdcfXp".contains(tag), "a server is sent {:?}", char::from(*tag));

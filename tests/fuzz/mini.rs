@@ -327,8 +327,11 @@ impl Mini {
             }
         }
         let Session { client, links, .. } = &mut *session;
-        let relay = |source: u8| links.get(usize::from(source).wrapping_sub(1)).map(|link| &link.server.inbound.relay);
-        let n = write(&mut client.outbox, &mut self.chunks, relay, &mut self.client_takes, &mut self.to_client);
+        let relay = |source: u8| {
+            links.get(usize::from(source).wrapping_sub(1)).map(|link| &link.server.inbound.relay)
+        };
+        let n =
+            write(&mut client.outbox, &mut self.chunks, relay, &mut self.client_takes, &mut self.to_client);
         if n > 0 {
             any = true;
             session.on_written(Side::Client, &mut self.cx());
@@ -436,7 +439,8 @@ impl Mini {
         self.next_line += 1;
         let address = ([127, 0, 0, 1], 5432).into();
         let pool = self.pool.clone();
-        let mut server = Box::new(Server::new(line, u64::from(line), pool, address, 1, self.now, &mut self.rng));
+        let mut server =
+            Box::new(Server::new(line, u64::from(line), pool, address, 1, self.now, &mut self.rng));
         server.on_connected();
         self.from_servers.insert(line, Incoming::default());
         self.unbound.insert(line, server);
@@ -454,7 +458,9 @@ impl Mini {
                     progress = true;
                     step
                 }
-                None if n > 0 && matches!(server.phase, Phase::Cleaning { .. }) => server.on_bytes(&mut self.cx()),
+                None if n > 0 && matches!(server.phase, Phase::Cleaning { .. }) => {
+                    server.on_bytes(&mut self.cx())
+                }
                 None => Unbound::Going,
             };
             progress |= n > 0 || !matches!(step, Unbound::Going);
@@ -465,7 +471,9 @@ impl Mini {
                 continue;
             }
             progress = true;
-            let Some(mut server) = self.pool.lock().state.take(id) else { panic!("a parked server has gone") };
+            let Some(mut server) = self.pool.lock().state.take(id) else {
+                panic!("a parked server has gone")
+            };
             self.parked.remove(&line);
             match self.read_unbound(&mut server) {
                 None | Some(Unbound::Going) if server.is_at_rest() => self.checkin(server),
@@ -519,8 +527,7 @@ impl Mini {
     fn on_login_failed(&mut self, mut server: Held, failure: OpenFailure) {
         let pool = self.pool.clone();
         let gone = matches!(failure, OpenFailure::Connect(_) | OpenFailure::Closed);
-        let tickets =
-            if gone { pool.lock().state.open_failed() } else { pool.lock().state.open_aborted() };
+        let tickets = if gone { pool.lock().state.open_failed() } else { pool.lock().state.open_aborted() };
         if gone {
             self.from_servers.remove(&server.socket);
             server.release_buffers(&mut self.chunks);
@@ -628,7 +635,12 @@ impl Mini {
     }
 }
 
-fn read(incoming: &mut Incoming, inbound: &mut Inbound, chunks: &mut Chunks, at_most: usize) -> Option<usize> {
+fn read(
+    incoming: &mut Incoming,
+    inbound: &mut Inbound,
+    chunks: &mut Chunks,
+    at_most: usize,
+) -> Option<usize> {
     if !incoming.is_ready() {
         return None;
     }

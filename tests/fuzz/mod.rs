@@ -4,5 +4,5 @@
 
 pub mod bodies;
 pub mod mini;
-pub mod toy;
 pub mod talk;
+pub mod toy;

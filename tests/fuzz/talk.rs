@@ -37,10 +37,14 @@ impl Knife {
     }
 }
 
+/// Whether names of statements are the client's own business: then it must not change servers.
+pub fn passes_names(options: Options) -> bool {
+    options.prepared == "disabled" || options.mode == "session"
+}
+
 /// What the client gets from a server without a proxy, after the login.
 pub fn directly(frames: &[Vec<u8>]) -> Vec<u8> {
     let mut server = Toy::new();
-    server.forgets_unnamed = true;
     server.feed(&toy::startup());
     server.out.clear();
     frames.iter().for_each(|frame| server.feed(frame));
@@ -90,10 +94,12 @@ fn send(
     knife: &mut Knife,
     unsent: &mut Vec<u8>,
 ) {
-    while !unsent.is_empty() {
-        let n = knife.piece().min(unsent.len());
-        mini.client_sends(&unsent[..n]);
-        unsent.drain(..n);
+    let all = std::mem::take(unsent);
+    let mut rest = &all[..];
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at(knife.piece().min(rest.len()));
+        rest = after;
+        mini.client_sends(piece);
         turn(mini, toys, heard, knife);
     }
 }
@@ -141,13 +147,19 @@ fn turn(
 pub fn script(data: &[u8]) -> (Vec<Vec<u8>>, Vec<usize>) {
     const NAMES: [&str; 4] = ["", "a", "b", "c"];
     const TEXTS: [&str; 16] = [
-        "one", "begin", "commit", "rollback", "error", "set x", "set y", "show", "rows 3", "rows 90", "syntax", "",
-        "two", "three", "four", "five",
+        "one", "begin", "commit", "rollback", "error", "set x", "set y", "show", "rows 3", "rows 40",
+        "syntax", "", "two", "three", "four", "five",
     ];
     let (mut frames, mut breaks, mut open) = (Vec::new(), Vec::new(), false);
+    let mut server = Toy::new();
+    server.feed(&toy::startup());
     for pair in data.chunks_exact(2).take(400) {
         let (what, which) = (pair[0] % 16, usize::from(pair[1]));
         let (name, portal, text) = (NAMES[which & 3], NAMES[which >> 2 & 1], TEXTS[which >> 4]);
+        let before = frames.len();
+        if server.unnamed_is_doubtful && name.is_empty() && matches!(what, 5 | 6 | 9) {
+            frames.push(parse(name, "one"));
+        }
         open = match what {
             0 if !open => {
                 frames.push(query(text));
@@ -205,6 +217,7 @@ pub fn script(data: &[u8]) -> (Vec<Vec<u8>>, Vec<usize>) {
                 false
             }
         };
+        frames[before..].iter().for_each(|frame| server.feed(frame));
     }
     frames.push(plain(b'S', b""));
     (frames, breaks)

@@ -15,15 +15,15 @@ pub struct Toy {
     greeted: bool,
     status: TxStatus,
     /// After an error of the extended protocol: everything up to Sync is ignored.
-    skipping: bool,
+    pub skipping: bool,
     /// COPY FROM STDIN, of a simple query or of Execute.
     copying: Option<u8>,
     statements: BTreeMap<Name, Vec<u8>>,
     portals: BTreeMap<Name, Vec<u8>>,
     application: Vec<u8>,
     before_transaction: Vec<u8>,
-    /// A Parse that is ignored takes the unnamed statement away: the proxy does not know what was there before.
-    pub forgets_unnamed: bool,
+    /// Something that would have changed the unnamed statement has been ignored: the proxy may not know what it is.
+    pub unnamed_is_doubtful: bool,
     pub ended: bool,
 }
 
@@ -40,7 +40,7 @@ impl Toy {
             portals: BTreeMap::new(),
             application: Vec::new(),
             before_transaction: Vec::new(),
-            forgets_unnamed: false,
+            unnamed_is_doubtful: false,
             ended: false,
         }
     }
@@ -62,16 +62,22 @@ impl Toy {
             encode::backend_key(&mut self.out, &BackendKey { pid: 1, secret: Box::new([0; 4]) });
             ready(&mut self.out, TxStatus::Idle);
         }
-        while let Some(header) = Header::parse(&self.inbox).expect("a server is sent whole frames") {
-            if self.inbox.len() < header.frame() {
-                return;
+        let inbox = std::mem::take(&mut self.inbox);
+        let mut rest = &inbox[..];
+        while let Some(header) = Header::parse(rest).expect("a server is sent whole frames") {
+            if rest.len() < header.frame() {
+                break;
             }
-            let frame: Vec<u8> = self.inbox.drain(..header.frame()).collect();
-            self.on_frame(header.tag, &frame[5..]);
+            self.on_frame(header.tag, &rest[5..header.frame()]);
+            rest = &rest[header.frame()..];
         }
+        self.inbox = rest.to_vec();
     }
 
     fn on_frame(&mut self, tag: u8, body: &[u8]) {
+        if concerns_unnamed(tag, body) {
+            self.unnamed_is_doubtful = false;
+        }
         if let Some(by) = self.copying {
             return self.on_copy_frame(by, tag, body);
         }
@@ -85,12 +91,7 @@ impl Toy {
                 ready(&mut self.out, self.status);
             }
             b'H' | b'd' | b'c' | b'f' => {}
-            b'P' if self.skipping => {
-                if self.forgets_unnamed && body.first() == Some(&0) {
-                    self.statements.remove(&b""[..]);
-                }
-            }
-            _ if self.skipping => {}
+            _ if self.skipping => self.unnamed_is_doubtful |= concerns_unnamed(tag, body),
             b'Q' => self.on_query(body),
             b'P' => self.on_parse(body),
             b'B' => {
@@ -102,7 +103,7 @@ impl Toy {
                         self.out.extend_from_slice(encode::BIND_COMPLETE);
                     }
                     Some(_) => self.fail("25P02", "current transaction is aborted"),
-                    None => self.no_statement(&name),
+                    None => self.no_statement(),
                 }
             }
             b'D' => self.on_describe(body),
@@ -144,13 +145,13 @@ impl Toy {
         if name.is_empty() {
             self.statements.remove(&name);
         }
-        if !self.may_run(&text) {
-            self.fail("25P02", "current transaction is aborted");
-        } else if text.starts_with(b"syntax") {
+        // PostgreSQL refuses most texts in a failed transaction here, not only at Bind. The proxy answers for a text that
+        // some server has accepted before, and lets Bind fail.
+        if text.starts_with(b"syntax") {
+            self.unnamed_is_doubtful |= name.is_empty();
             self.fail("42601", "syntax error");
         } else if self.statements.contains_key(&name) {
-            let text = format!("prepared statement \"{}\" already exists", String::from_utf8_lossy(&name));
-            self.fail("42P05", &text);
+            self.fail("42P05", "prepared statement already exists");
         } else {
             self.statements.insert(name, text);
             self.out.extend_from_slice(encode::PARSE_COMPLETE);
@@ -164,19 +165,23 @@ impl Toy {
             _ => self.portals.contains_key(&name),
         };
         match (body[0], known) {
+            // PostgreSQL does so for a statement that returns rows.
+            (b'S', true) if self.status == TxStatus::Failed => {
+                self.fail("25P02", "current transaction is aborted")
+            }
             (b'S', true) => {
                 message(&mut self.out, b't', |buf| buf.extend_from_slice(&[0, 0]));
                 self.out.extend_from_slice(encode::NO_DATA);
             }
-            (b'S', false) => self.no_statement(&name),
+            (b'S', false) => self.no_statement(),
             (_, true) => self.out.extend_from_slice(encode::NO_DATA),
             (_, false) => self.fail("34000", "portal does not exist"),
         }
     }
 
-    fn no_statement(&mut self, name: &[u8]) {
-        let text = format!("prepared statement \"{}\" does not exist", String::from_utf8_lossy(name));
-        self.fail("26000", &text);
+    /// Without its name: where two names of a client stand for one statement, the proxy cannot tell which was meant.
+    fn no_statement(&mut self) {
+        self.fail("26000", "prepared statement does not exist");
     }
 
     fn may_run(&self, text: &[u8]) -> bool {
@@ -309,6 +314,10 @@ impl Toy {
         self.refuse(state, text);
         self.skipping = true;
     }
+}
+
+fn concerns_unnamed(tag: u8, body: &[u8]) -> bool {
+    tag == b'Q' || (tag == b'P' && body[0] == 0) || (tag == b'C' && body == b"S\0")
 }
 
 fn split(bytes: &[u8]) -> (Vec<u8>, &[u8]) {
