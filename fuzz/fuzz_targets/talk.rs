@@ -1,6 +1,3 @@
 #![no_main]
 
-#[path = "../../tests/fuzz/mod.rs"]
-mod fuzz;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::bodies::talk(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pgdog_fuzz::bodies::talk(data));
