@@ -1,0 +1,205 @@
+//! Clients on the simulated network: sockets for [`SimClient`] and [`Hostile`], and cancel requests beside them.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+
+use pgdog::base::time::Time;
+
+use crate::client::{SimClient, Turn};
+use crate::frame::cancel_request;
+use crate::hostile::Hostile;
+use crate::net::{SimNet, SimSocket};
+
+/// A client with its socket.
+pub struct Guest {
+    pub client: SimClient,
+    net: SimNet,
+    address: SocketAddr,
+    socket: Option<SimSocket>,
+    unsent: Vec<u8>,
+    closing: bool,
+    /// The connection of a cancel request, and what of it is not sent.
+    cancel: Option<(SimSocket, Vec<u8>)>,
+    /// The last turn left something to read.
+    more: bool,
+    /// Bytes it reads in one turn: a slow reader takes few.
+    pub read_max: usize,
+}
+
+impl Guest {
+    pub fn new(net: &SimNet, address: SocketAddr, client: SimClient) -> Guest {
+        Guest {
+            client,
+            net: net.clone(),
+            address,
+            socket: None,
+            unsent: Vec::new(),
+            closing: false,
+            cancel: None,
+            more: true,
+            read_max: usize::MAX,
+        }
+    }
+
+    pub fn next_time(&self) -> Time {
+        self.client.next_time()
+    }
+
+    /// It has no connection any more.
+    pub fn is_gone(&self) -> bool {
+        self.client.is_over() && self.socket.is_none() && self.cancel.is_none()
+    }
+
+    /// Does all that can be done now; `true` if that was something.
+    pub fn turn(&mut self) -> bool {
+        let mut moved = self.cancel_turn();
+        if self.client.is_over() && self.socket.is_none() {
+            return moved;
+        }
+        let socket = self.socket.get_or_insert_with(|| self.net.connect(self.address));
+        let edge = self.net.take_edge(socket);
+        if !edge && !self.more && !moved && self.client.next_time() > self.net.now() {
+            return false;
+        }
+        let mut bytes = Vec::new();
+        let mut ended = None;
+        let mut buffer = [0; 4096];
+        while bytes.len() < self.read_max {
+            let room = buffer.len().min(self.read_max - bytes.len());
+            match socket.read(&mut buffer[..room]) {
+                Ok(0) => {
+                    ended = Some("end of stream".to_string());
+                    break;
+                }
+                Ok(count) => bytes.extend(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    ended = Some(error.to_string());
+                    break;
+                }
+            }
+        }
+        self.more = ended.is_none() && bytes.len() >= self.read_max;
+        moved |= !bytes.is_empty();
+        let now = self.net.now();
+        let Turn { send, close, cancel } = self.client.step(now, &bytes);
+        moved |= !send.is_empty() || cancel.is_some();
+        self.unsent.extend(send);
+        self.closing |= close;
+        if let Some((pid, secret)) = cancel {
+            self.cancel = Some((self.net.connect(self.address), cancel_request(pid, &secret)));
+        }
+        if let Some(why) = ended {
+            self.client.on_closed(&why);
+            self.socket = None;
+            return true;
+        }
+        while !self.unsent.is_empty() {
+            match socket.write(&self.unsent) {
+                Ok(count) => {
+                    self.unsent.drain(..count);
+                    moved = true;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => {
+                    // The reason is read next.
+                    self.unsent.clear();
+                    moved = true;
+                }
+            }
+        }
+        if self.closing && self.unsent.is_empty() {
+            self.socket = None;
+            moved = true;
+        }
+        moved
+    }
+
+    fn cancel_turn(&mut self) -> bool {
+        let Some((socket, packet)) = &mut self.cancel else { return false };
+        if !self.net.take_edge(socket) {
+            return false;
+        }
+        let mut moved = false;
+        while !packet.is_empty() {
+            match socket.write(packet) {
+                Ok(count) => {
+                    packet.drain(..count);
+                    moved = true;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => packet.clear(),
+            }
+        }
+        match socket.read(&mut [0; 64]) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => moved,
+            _ => {
+                self.cancel = None;
+                self.client.cancel_done();
+                true
+            }
+        }
+    }
+}
+
+/// A hostile client with its socket.
+pub struct Intruder {
+    pub hostile: Hostile,
+    socket: Option<SimSocket>,
+    unsent: Vec<u8>,
+}
+
+impl Intruder {
+    pub fn new(net: &SimNet, address: SocketAddr, hostile: Hostile) -> Intruder {
+        Intruder { hostile, socket: Some(net.connect(address)), unsent: Vec::new() }
+    }
+
+    /// The other side has ended it, or it has been told to go.
+    pub fn is_gone(&self) -> bool {
+        self.socket.is_none()
+    }
+
+    pub fn leave(&mut self) {
+        self.socket = None;
+    }
+
+    /// Does all that can be done now; `true` if that was something.
+    pub fn turn(&mut self) -> bool {
+        let mut moved = false;
+        loop {
+            let Some(socket) = &mut self.socket else { return moved };
+            if self.unsent.is_empty() {
+                self.unsent = self.hostile.send();
+            }
+            if !self.unsent.is_empty() {
+                match socket.write(&self.unsent) {
+                    Ok(count) => {
+                        self.unsent.drain(..count);
+                        moved = true;
+                        continue;
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(_) => {
+                        self.socket = None;
+                        return true;
+                    }
+                }
+            }
+            if !self.hostile.reads() {
+                return moved;
+            }
+            match socket.read(&mut [0; 4096]) {
+                Ok(0) => {
+                    self.socket = None;
+                    return true;
+                }
+                Ok(_) => moved = true,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return moved,
+                Err(_) => {
+                    self.socket = None;
+                    return true;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The simulated PostgreSQL on the simulated network: a listener, sockets, and nothing else.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+
+use pgdog::base::time::Time;
+
+use crate::net::{PollId, SimNet, SimSocket};
+use crate::postgres::{BackendId, Ended, SimPg};
+
+/// `PqRecvBuffer`: what a backend reads at once.
+const READ_BYTES: usize = 8192;
+
+pub struct PgHost {
+    pub server: SimPg,
+    pub address: SocketAddr,
+    net: SimNet,
+    poll: PollId,
+    sockets: BTreeMap<BackendId, SimSocket>,
+}
+
+impl PgHost {
+    pub fn new(net: &SimNet, address: SocketAddr, server: SimPg) -> PgHost {
+        net.listen(address);
+        PgHost { server, address, net: net.clone(), poll: net.new_poll(), sockets: BTreeMap::new() }
+    }
+
+    pub fn next_time(&self) -> Time {
+        self.server.next_time()
+    }
+
+    /// Does all that can be done now. A backend reads only when it has nothing else to do, and does nothing else
+    /// while the network does not take its output.
+    pub fn turn(&mut self) {
+        let now = self.net.now();
+        while let Some(socket) = self.net.accept(self.address) {
+            let id = self.server.accept();
+            let _ = self.net.register(&socket, self.poll, u64::from(id.0));
+            self.sockets.insert(id, socket);
+        }
+        self.server.on_time(now);
+        // What one backend does may let another go on.
+        loop {
+            let mut ids = self.server.take_touched();
+            let (events, _) = self.net.poll(self.poll, usize::MAX);
+            ids.extend(events.iter().map(|event| BackendId(event.token as u32)));
+            if ids.is_empty() {
+                return;
+            }
+            for id in ids {
+                self.pump(id, now);
+            }
+        }
+    }
+
+    fn pump(&mut self, id: BackendId, now: Time) {
+        loop {
+            let Some(socket) = self.sockets.get_mut(&id) else { return };
+            if !self.server.output(id).is_empty() {
+                match socket.write(self.server.output(id)) {
+                    Ok(count) => self.server.sent(id, count, now),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                    Err(_) => self.server.on_reset(id, now),
+                }
+                continue;
+            }
+            if let Some(ended) = self.server.closed(id) {
+                let socket = self.sockets.remove(&id);
+                if let (Some(socket), Ended::Reset) = (socket, ended) {
+                    socket.abort();
+                }
+                self.server.forget(id);
+                return;
+            }
+            if !self.server.is_reading(id) {
+                return;
+            }
+            let mut buffer = [0; READ_BYTES];
+            match socket.read(&mut buffer) {
+                Ok(0) => self.server.on_eof(id, now),
+                Ok(count) => self.server.on_bytes(id, &buffer[..count], now),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => self.server.on_reset(id, now),
+            }
+        }
+    }
+
+    /// Connections of the network that the server holds open.
+    pub fn open(&self) -> usize {
+        self.sockets.len()
+    }
+}
