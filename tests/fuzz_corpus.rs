@@ -8,7 +8,7 @@ use fuzz::bodies::ALL;
 use pgdog::base::rng::{Rng, SeededRng};
 
 /// Random inputs of each target, beside its corpus.
-const RANDOM_INPUTS: usize = 100;
+const RANDOM_INPUTS: usize = 300;
 
 fn replay(name: &str) {
     let (_, body) = ALL.iter().find(|(of, _)| *of == name).expect("the target is listed");

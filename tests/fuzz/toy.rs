@@ -12,6 +12,8 @@ type Name = Vec<u8>;
 pub struct Toy {
     inbox: Vec<u8>,
     pub out: Vec<u8>,
+    /// PostgreSQL keeps its answers until Flush, the end of a query or of a batch, an error, or the beginning of a COPY.
+    unflushed: Vec<u8>,
     greeted: bool,
     status: TxStatus,
     /// After an error of the extended protocol: everything up to Sync is ignored.
@@ -32,6 +34,7 @@ impl Toy {
         Toy {
             inbox: Vec::new(),
             out: Vec::new(),
+            unflushed: Vec::new(),
             greeted: false,
             status: TxStatus::Idle,
             skipping: false,
@@ -56,11 +59,12 @@ impl Toy {
             }
             self.inbox.drain(..length);
             self.greeted = true;
-            encode::authentication(&mut self.out, 0, &[]);
-            parameter_status(&mut self.out, "application_name", b"");
-            parameter_status(&mut self.out, "client_encoding", b"UTF8");
-            encode::backend_key(&mut self.out, &BackendKey { pid: 1, secret: Box::new([0; 4]) });
-            ready(&mut self.out, TxStatus::Idle);
+            encode::authentication(&mut self.unflushed, 0, &[]);
+            parameter_status(&mut self.unflushed, "application_name", b"");
+            parameter_status(&mut self.unflushed, "client_encoding", b"UTF8");
+            encode::backend_key(&mut self.unflushed, &BackendKey { pid: 1, secret: Box::new([0; 4]) });
+            ready(&mut self.unflushed, TxStatus::Idle);
+            self.out.append(&mut self.unflushed);
         }
         let inbox = std::mem::take(&mut self.inbox);
         let mut rest = &inbox[..];
@@ -69,6 +73,12 @@ impl Toy {
                 break;
             }
             self.on_frame(header.tag, &rest[5..header.frame()]);
+            if matches!(header.tag, b'S' | b'H' | b'Q' | b'c' | b'f')
+                || self.skipping
+                || self.copying.is_some()
+            {
+                self.out.append(&mut self.unflushed);
+            }
             rest = &rest[header.frame()..];
         }
         self.inbox = rest.to_vec();
@@ -88,7 +98,7 @@ impl Toy {
                 if self.status == TxStatus::Idle {
                     self.portals.clear();
                 }
-                ready(&mut self.out, self.status);
+                ready(&mut self.unflushed, self.status);
             }
             b'H' | b'd' | b'c' | b'f' => {}
             _ if self.skipping => self.unnamed_is_doubtful |= concerns_unnamed(tag, body),
@@ -100,7 +110,7 @@ impl Toy {
                 match self.statements.get(&name).cloned() {
                     Some(text) if self.may_run(&text) => {
                         self.portals.insert(portal, text);
-                        self.out.extend_from_slice(encode::BIND_COMPLETE);
+                        self.unflushed.extend_from_slice(encode::BIND_COMPLETE);
                     }
                     Some(_) => self.fail("25P02", "current transaction is aborted"),
                     None => self.no_statement(),
@@ -121,7 +131,7 @@ impl Toy {
                     b'S' => self.statements.remove(&name),
                     _ => self.portals.remove(&name),
                 };
-                self.out.extend_from_slice(encode::CLOSE_COMPLETE);
+                self.unflushed.extend_from_slice(encode::CLOSE_COMPLETE);
             }
             tag => panic!("a server is sent {:?}", char::from(tag)),
         }
@@ -134,7 +144,7 @@ impl Toy {
         assert!(rest.is_empty(), "a query with something behind it");
         self.run(&text, b'Q');
         if self.copying.is_none() {
-            ready(&mut self.out, self.status);
+            ready(&mut self.unflushed, self.status);
         }
     }
 
@@ -154,7 +164,7 @@ impl Toy {
             self.fail("42P05", "prepared statement already exists");
         } else {
             self.statements.insert(name, text);
-            self.out.extend_from_slice(encode::PARSE_COMPLETE);
+            self.unflushed.extend_from_slice(encode::PARSE_COMPLETE);
         }
     }
 
@@ -170,11 +180,11 @@ impl Toy {
                 self.fail("25P02", "current transaction is aborted")
             }
             (b'S', true) => {
-                message(&mut self.out, b't', |buf| buf.extend_from_slice(&[0, 0]));
-                self.out.extend_from_slice(encode::NO_DATA);
+                message(&mut self.unflushed, b't', |buf| buf.extend_from_slice(&[0, 0]));
+                self.unflushed.extend_from_slice(encode::NO_DATA);
             }
             (b'S', false) => self.no_statement(),
-            (_, true) => self.out.extend_from_slice(encode::NO_DATA),
+            (_, true) => self.unflushed.extend_from_slice(encode::NO_DATA),
             (_, false) => self.fail("34000", "portal does not exist"),
         }
     }
@@ -215,7 +225,7 @@ impl Toy {
             }
             ["error", ..] => return self.refuse("XX000", &told),
             ["copy", ..] => {
-                message(&mut self.out, b'G', |buf| buf.extend_from_slice(&[0, 0, 0]));
+                message(&mut self.unflushed, b'G', |buf| buf.extend_from_slice(&[0, 0, 0]));
                 self.copying = Some(by);
             }
             ["set", value] => {
@@ -224,14 +234,14 @@ impl Toy {
             }
             ["show"] => {
                 let value = self.application.clone();
-                data_row(&mut self.out, [Some(&value[..])].into_iter());
+                data_row(&mut self.unflushed, [Some(&value[..])].into_iter());
                 self.complete("SHOW");
             }
             ["rows", count] => {
                 let count: usize = count.parse().unwrap_or(1);
                 for row in 0..count {
                     let value = [told.as_bytes(), &vec![b'.'; row % 700]].concat();
-                    data_row(&mut self.out, [Some(&value[..])].into_iter());
+                    data_row(&mut self.unflushed, [Some(&value[..])].into_iter());
                 }
                 self.complete("SELECT 9");
             }
@@ -250,9 +260,9 @@ impl Toy {
                 }
                 self.complete("SELECT 1");
             }
-            [""] => self.out.extend_from_slice(encode::EMPTY_QUERY_RESPONSE),
+            [""] => self.unflushed.extend_from_slice(encode::EMPTY_QUERY_RESPONSE),
             _ => {
-                data_row(&mut self.out, [Some(text)].into_iter());
+                data_row(&mut self.unflushed, [Some(text)].into_iter());
                 self.complete("SELECT 1");
             }
         }
@@ -262,7 +272,7 @@ impl Toy {
     fn set(&mut self, value: &[u8]) {
         if self.application != value {
             self.application = value.to_vec();
-            parameter_status(&mut self.out, "application_name", value);
+            parameter_status(&mut self.unflushed, "application_name", value);
         }
     }
 
@@ -294,16 +304,16 @@ impl Toy {
             tag => panic!("a COPY is sent {:?}", char::from(tag)),
         }
         if by == b'Q' {
-            ready(&mut self.out, self.status);
+            ready(&mut self.unflushed, self.status);
         }
     }
 
     fn complete(&mut self, tag: &str) {
-        message(&mut self.out, b'C', |buf| cstr(buf, tag.as_bytes()));
+        message(&mut self.unflushed, b'C', |buf| cstr(buf, tag.as_bytes()));
     }
 
     fn refuse(&mut self, state: &str, text: &str) -> bool {
-        error::write(&mut self.out, error::Severity::Error, state, text, None, None);
+        error::write(&mut self.unflushed, error::Severity::Error, state, text, None, None);
         if self.status != TxStatus::Idle {
             self.status = TxStatus::Failed;
         }
