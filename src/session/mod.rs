@@ -12,6 +12,7 @@
 //!                           └───────────────► Idle: the last answer has come, no transaction is open
 //!
 //!  Skipping: a batch failed before it reached a server; everything up to its Sync is ignored, then Idle.
+//!  Bereft: the server was lost in a transaction while nothing was owed; what comes next is refused, then Idle.
 //!  Console: the client speaks to pgdog itself.
 //! ```
 //!
@@ -134,6 +135,7 @@ enum State<S> {
     },
     Running(Run),
     Skipping,
+    Bereft,
     Console(console::Console),
     /// The client sent a cancel request and waits for us to close.
     Cancelling {
@@ -190,6 +192,7 @@ impl<S> Session<S> {
             State::Idle { .. } => self.on_idle_bytes(cx),
             State::Running(_) => self.pump_requests(cx),
             State::Skipping => self.skip_to_sync(cx),
+            State::Bereft => self.refuse_next(cx),
             State::Console(_) => self.on_console_bytes(cx),
             State::Login(_) | State::Waiting { .. } => {}
             State::Cancelling { .. } | State::Closing { .. } => self.forget_client_bytes(),
@@ -340,7 +343,7 @@ impl<S> Session<S> {
     /// The process stops: clients outside transactions are told at once, others when their transaction ends.
     pub fn on_drain(&mut self, cx: &mut Cx<'_, S>) {
         match &self.state {
-            State::Startup { .. } | State::Auth(_) | State::Idle { .. } | State::Login(_) => {
+            State::Startup { .. } | State::Auth(_) | State::Idle { .. } | State::Login(_) | State::Bereft => {
                 self.fail(ClientError::ShuttingDown, cx);
             }
             State::Running(_) if self.mode() == PoolerMode::Session && self.at_rest_in_session_mode() => {
@@ -400,7 +403,7 @@ impl<S> Session<S> {
             State::Running(_) => self.on_running_time(cx),
             State::Cancelling { .. } => self.close(cx),
             State::Closing { .. } => cx.actions.push(Action::Close),
-            State::Skipping | State::Console(_) => {}
+            State::Skipping | State::Bereft | State::Console(_) => {}
         }
     }
 
@@ -413,7 +416,7 @@ impl<S> Session<S> {
             State::Idle { since, .. } => since.after(idle),
             State::Waiting { until, .. } => *until,
             State::Running(run) => self.running_deadline(run),
-            State::Skipping | State::Console(_) => Time::NEVER,
+            State::Skipping | State::Bereft | State::Console(_) => Time::NEVER,
         }
     }
 

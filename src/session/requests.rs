@@ -255,7 +255,13 @@ impl<S> Session<S> {
                 }
             },
             b'H' if matches!(copying, Copying::Begun | Copying::In) => self.client.inbound.skip(header),
-            b'H' => self.send(header),
+            // Nothing is owed for it, so it must not go in part.
+            b'H' => {
+                if !self.hold(header, cx)? {
+                    return Ok(Flow::Wait);
+                }
+                self.send(header);
+            }
             b'F' => {
                 run.pipelined += 1;
                 link.ask(Exchange::new(What::Function, Order::Forward));
