@@ -21,8 +21,10 @@ use super::mini::{Mini, Options, frames};
 use super::talk::{Cut, directly, passes_names, script, through};
 use super::toy;
 
+pub type Body = fn(&[u8]);
+
 /// Every target, by the name of its corpus.
-pub const ALL: &[(&str, fn(&[u8]))] = &[
+pub const ALL: &[(&str, Body)] = &[
     ("frame", frame),
     ("startup", startup_packet),
     ("client", client),

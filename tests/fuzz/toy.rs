@@ -2,6 +2,7 @@
 //! through the proxy.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use pgdog::wire::encode::{cstr, data_row, message, parameter_status, ready};
 use pgdog::wire::frame::Header;
@@ -160,11 +161,11 @@ impl Toy {
         if text.starts_with(b"syntax") {
             self.unnamed_is_doubtful |= name.is_empty();
             self.fail("42601", "syntax error");
-        } else if self.statements.contains_key(&name) {
-            self.fail("42P05", "prepared statement already exists");
-        } else {
-            self.statements.insert(name, text);
+        } else if let Entry::Vacant(place) = self.statements.entry(name) {
+            place.insert(text);
             self.unflushed.extend_from_slice(encode::PARSE_COMPLETE);
+        } else {
+            self.fail("42P05", "prepared statement already exists");
         }
     }
 
