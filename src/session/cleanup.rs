@@ -161,11 +161,12 @@ impl<S> Server<S> {
 
     /// Says goodbye. The slot is free once the server has closed: only then is its backend gone.
     pub fn say_goodbye(&mut self, now: Time) {
-        let half = self.outbox.first_of(0).is_some();
         let greeted = !matches!(self.phase, Phase::Login(_));
+        // In the middle of a message Terminate would be read as a part of it, and could make it whole: half a message
+        // that has gone is always part of something that is owed.
+        let says_it = greeted && self.is_settled();
         self.phase = Phase::Closing { until: now + CLOSE_TIMEOUT };
-        // In the middle of a message Terminate would be read as a part of it.
-        if greeted && !half && self.exchanges.copying() == Copying::No {
+        if says_it {
             self.outbox.own(|buf| buf.extend_from_slice(encode::TERMINATE));
         }
     }

@@ -194,6 +194,11 @@ impl Exchanges {
         )
     }
 
+    /// Whether a DISCARD ALL of ours has no answer yet.
+    pub fn is_resetting(&self) -> bool {
+        self.queue.iter().any(|exchange| matches!(exchange.note, Note::Discard))
+    }
+
     /// Whether everything owed is ours: whatever the server says is not for the client.
     pub fn front_order(&self) -> Option<Order> {
         self.queue.front().map(|exchange| exchange.order)
