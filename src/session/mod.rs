@@ -41,6 +41,7 @@ pub use console::PARAMETERS as CONSOLE_PARAMETERS;
 use crate::base::chunk::Chunks;
 use crate::base::limits::{FAREWELL_TIMEOUT, OWN_BYTES_MAX};
 use crate::base::outbox::{Outbox, Source};
+use crate::base::sabotage::{self, Bug};
 use crate::base::time::Time;
 use crate::cluster::settings::{Settings, difference};
 use crate::cluster::world::{Cluster, OpenFailure};
@@ -492,7 +493,7 @@ impl<S> Session<S> {
         if server.tainted_by.is_some_and(|session| session != self.id) {
             discard_all(server);
         }
-        if Arc::ptr_eq(&server.settings, &self.settings) {
+        if Arc::ptr_eq(&server.settings, &self.settings) || sabotage::is_on(Bug::MissedReset) {
             return;
         }
         match difference(&server.settings, &self.settings) {

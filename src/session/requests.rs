@@ -10,6 +10,7 @@ use crate::base::limits::{
     CLIENT_STATEMENTS_MAX, EXCHANGES_MAX, HELD_FRAME_BYTES_MAX, OWN_BYTES_MAX, PIPELINED_TRANSACTIONS_MAX,
     SMALL_MESSAGE_BYTES_MAX, UNNAMED_STATEMENT_BYTES_MAX,
 };
+use crate::base::sabotage::{self, Bug};
 use crate::base::time::Time;
 use crate::cluster::statements::{Key, NAME_PREFIX, Statement};
 use crate::config::PreparedStatements;
@@ -702,7 +703,12 @@ impl<S> Link<S> {
     pub(super) fn undo(&mut self, dropped: &[Exchange]) {
         for exchange in dropped {
             match &exchange.note {
-                Note::Prepares(statement) => self.parsed(statement.id),
+                Note::Prepares(statement) => {
+                    self.parsed(statement.id);
+                    if sabotage::is_on(Bug::SkippedParse) {
+                        self.server.prepared.insert(statement.id);
+                    }
+                }
                 Note::Defines(define) if define.prepares => self.parsed(define.statement.id),
                 Note::Evicts(id) => self.server.prepared.insert(*id),
                 // Whatever the server has now, it is not what we thought.

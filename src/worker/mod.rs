@@ -98,8 +98,22 @@ pub struct Counters {
     pub sessions: u64,
     pub handoffs: u64,
     pub steals: u64,
+    /// Events for what is no longer there.
     pub late_events: u64,
+    /// Events of parked servers: taken by somebody else since, nothing to read, something of no importance, the end.
+    pub parked_taken: u64,
+    pub parked_quiet: u64,
+    pub parked_heard: u64,
+    pub parked_closed: u64,
+    /// Reads that were not the last because the end had been announced with them.
+    pub closing_reads: u64,
+    /// Waiters that left when a server was on its way to them already.
+    pub late_withdrawals: u64,
+    /// Servers that came to a session that did not want them any more, or had ended.
     pub late_grants: u64,
+    pub lost_grants: u64,
+    /// Servers that came back to a pool that had been replaced.
+    pub retired_checkins: u64,
     pub deregister_failures: u64,
 }
 

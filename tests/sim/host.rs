@@ -86,6 +86,15 @@ impl PgHost {
         }
     }
 
+    /// Clients that have a process, as far as the other side has to know of it: not those whose connection broke, nor
+    /// those that a fault keeps from seeing its end.
+    pub fn clients(&self) -> usize {
+        let counts = |(id, socket): &(&BackendId, &SimSocket)| {
+            self.server.is_client(**id) && !self.net.is_broken(socket)
+        };
+        self.sockets.iter().filter(counts).count()
+    }
+
     /// Connections of the network that the server holds open.
     pub fn open(&self) -> usize {
         self.sockets.len()
