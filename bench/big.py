@@ -10,8 +10,8 @@ from pathlib import Path
 
 import measure
 import subjects
-from phases import Options, connect, memory
 from pgwire import build
+from phases import Options, connect, memory
 from postgres import Cluster
 from subjects import Subject
 

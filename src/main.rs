@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     };
     match &args.command {
         Command::Help => print!("{HELP}"),
-        Command::Version => println!("PgDog v{}", env!("CARGO_PKG_VERSION")),
+        Command::Version => println!("pgdog {}", env!("CARGO_PKG_VERSION")),
         Command::Hash(password) => return hash(password.clone()),
         Command::ConfigCheck => return check(&args),
         Command::Run(flags) => return run(&args, *flags),

@@ -266,8 +266,10 @@ impl Process {
                         ClientError::Console { state: "F0000", text }
                     }),
                     Command::Shutdown => {
-                        self.shut_down(now);
-                        Ok(complete("SHUTDOWN"))
+                        // The answer goes ahead: the console is closed with all the others.
+                        let answer = Ok(complete("SHUTDOWN"));
+                        self.common.post(asker.worker, Mail::Console { token: asker.token, answer });
+                        return self.shut_down(now);
                     }
                     _ => Err(ClientError::Internal),
                 };

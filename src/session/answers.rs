@@ -13,7 +13,7 @@ use crate::session::inbound::{Next, Passing};
 use crate::session::login::parameter;
 use crate::session::requests::{HOME, Leaving};
 use crate::session::server::{Server, Unnamed};
-use crate::session::{Session, State, is_over, source};
+use crate::session::{Session, State, is_over, send_queries, source};
 use crate::wire::frame::{Header, run_of};
 use crate::wire::{TxStatus, encode, error};
 
@@ -83,9 +83,14 @@ impl<S> Session<S> {
                 if tag == b'C' {
                     let tag = server.inbound.body(header);
                     let (tally, taints) = read_tag(tag);
+                    let deallocates = taints && DEALLOCATING.contains(&tag);
                     tally.count(server);
                     if taints {
                         server.tainted_by = Some(self.id);
+                    }
+                    if deallocates {
+                        server.prepared.clear();
+                        self.statements.forget_all();
                     }
                 }
                 // Nothing has been sent behind an Execute at the gate: it is the last that is owed.
@@ -246,6 +251,11 @@ impl<S> Session<S> {
                 }
                 return Ok(());
             }
+            (Note::Refuses, _) => {
+                server.inbound.skip(header);
+                self.client.outbox.own(|buf| encode::ready(buf, status));
+                return Ok(());
+            }
             (_, Order::Swallow) => {
                 server.inbound.skip(header);
                 return Ok(());
@@ -254,8 +264,15 @@ impl<S> Session<S> {
         }
         self.count_query(at, cx);
         if status != TxStatus::Idle && self.mode() == PoolerMode::Statement {
-            self.links[at].server.inbound.skip(header);
-            self.fail(ClientError::TransactionInStatementMode, cx);
+            let server = &mut self.links[at].server;
+            server.inbound.skip(header);
+            if server.exchanges.is_empty() {
+                send_queries(server, &["ROLLBACK".to_owned()], Note::Refuses);
+                ClientError::TransactionInStatementMode.write(&mut self.client.outbox);
+            } else {
+                // What the client has sent behind it would run in the transaction.
+                self.fail(ClientError::TransactionInPipeline, cx);
+            }
             return Ok(());
         }
         self.pass(at, header, Order::Forward);
@@ -396,6 +413,9 @@ fn read_tag(body: &[u8]) -> (Rows, bool) {
         _ => (Rows::Other, TAINTING.iter().any(|tag| body.starts_with(tag))),
     }
 }
+
+/// What takes all prepared statements with it, those of the extended protocol too.
+const DEALLOCATING: [&[u8]; 2] = [b"DISCARD ALL\0", b"DEALLOCATE ALL\0"];
 
 const TAINTING: &[&[u8]] = &[
     b"SET",

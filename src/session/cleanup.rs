@@ -79,6 +79,7 @@ impl<S> Server<S> {
             self.outbox.own(|buf| encode::copy_fail(buf, "client disconnected"));
         }
         if self.exchanges.needs_sync() {
+            self.spoil_batch();
             self.exchanges.push(Exchange::new(What::Sync, Order::Swallow));
             self.outbox.own(|buf| buf.extend_from_slice(encode::SYNC));
         }
@@ -87,6 +88,14 @@ impl<S> Server<S> {
             self.inbound.passing = Passing::Skip { left };
         }
         self.on_bytes(cx)
+    }
+
+    /// Sync would commit what the client did in its unfinished batch, where PostgreSQL rolls it back when the client
+    /// goes. An error makes Sync roll back.
+    fn spoil_batch(&mut self) {
+        self.outbox.own(|buf| encode::parse(buf, b"", b"abandoned by its client\0\0\0"));
+        self.exchanges.push(Exchange::new(What::Parse, Order::Swallow));
+        self.unnamed = Unnamed::Nobodys;
     }
 
     /// Bytes have been added to its inbound.

@@ -66,6 +66,7 @@ pub enum ClientError {
     TooManyStatements(usize),
     UnnamedStatementLost,
     TransactionInStatementMode,
+    TransactionInPipeline,
     SyncBehindCopy,
     OutOfMemory,
     /// A statement that the console does not know.
@@ -92,7 +93,7 @@ impl ClientError {
                     Error
                 }
             }
-            CheckoutTimeout | Cancelled | Console { .. } => Error,
+            CheckoutTimeout | Cancelled | TransactionInStatementMode | Console { .. } => Error,
             _ => Fatal,
         }
     }
@@ -104,7 +105,11 @@ impl ClientError {
             | BadMessageLength { .. }
             | UnknownMessage { .. }
             | MalformedMessage { .. } => "08P01",
-            UnsupportedVersion(_) | Unsupported(_) | TransactionInStatementMode | SyncBehindCopy => "0A000",
+            UnsupportedVersion(_)
+            | Unsupported(_)
+            | TransactionInStatementMode
+            | TransactionInPipeline
+            | SyncBehindCopy => "0A000",
             NoUser => "28000",
             BadOption(_) => "42601",
             PasswordRejected { .. } => "28P01",
@@ -181,7 +186,7 @@ impl ClientError {
             UnnamedStatementLost => {
                 "the unnamed prepared statement was too long to be kept for another server connection".into()
             }
-            TransactionInStatementMode => {
+            TransactionInStatementMode | TransactionInPipeline => {
                 "transaction blocks are not allowed in statement pooling mode".into()
             }
             SyncBehindCopy => "Sync sent behind a simple query that begins a COPY from the client".into(),

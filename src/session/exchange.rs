@@ -57,6 +57,8 @@ pub enum Note {
     Settings,
     /// DISCARD ALL.
     Discard,
+    /// Ends a transaction that the pool's mode does not allow; the client gets ReadyForQuery once it is over.
+    Refuses,
 }
 
 #[derive(Clone, Debug)]

@@ -247,6 +247,14 @@ impl<S> Session<S> {
         }
     }
 
+    /// Too much memory is held by what clients have sent in part: one that holds some and has no server goes.
+    pub fn on_pressure(&mut self, cx: &mut Cx<'_, S>) {
+        let gathers = matches!(self.state, State::Startup { .. } | State::Auth(_) | State::Idle { .. });
+        if gathers && !self.client.inbound.relay.is_empty() {
+            self.fail(ClientError::OutOfMemory, cx);
+        }
+    }
+
     /// Gives all buffers back: the session has ended.
     pub fn release_buffers(&mut self, chunks: &mut Chunks) {
         self.client.outbox.clear(chunks);
@@ -343,6 +351,7 @@ impl<S> Session<S> {
             State::Running(_) if self.mode() == PoolerMode::Session && self.at_rest_in_session_mode() => {
                 self.fail(ClientError::ShuttingDown, cx);
             }
+            State::Console(_) => self.fail(ClientError::ShuttingDown, cx),
             _ => {}
         }
     }

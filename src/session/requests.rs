@@ -290,7 +290,12 @@ impl<S> Session<S> {
     /// The client says goodbye. What it asked for before is still done, as PostgreSQL does.
     pub(super) fn leave(&mut self, cx: &mut Cx<'_, S>) {
         let State::Running(run) = &mut self.state else { return self.close(cx) };
-        if self.links.iter().all(|link| link.server.exchanges.is_empty()) {
+        // A COPY waits for data, a batch for its Sync: neither will come.
+        let ends = self.links.iter().all(|link| {
+            let exchanges = &link.server.exchanges;
+            exchanges.is_empty() || exchanges.needs_sync() || exchanges.copying() != Copying::No
+        });
+        if ends || run.gate != Gate::Open {
             return self.close(cx);
         }
         run.leaving = Leaving::AfterAnswers;

@@ -44,6 +44,11 @@ impl ClientStatements {
         self.named.remove(name)
     }
 
+    /// DISCARD ALL, DEALLOCATE ALL.
+    pub fn forget_all(&mut self) {
+        self.named.clear();
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Arc<Statement>)> {
         self.named.iter().map(|(name, statement)| (&**name, statement))
     }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::base::limits::READS_PER_TURN_MAX;
+use crate::base::limits::{INCOMPLETE_FRAMES_BYTES_MAX, READS_PER_TURN_MAX};
 use crate::cluster::pool::{Checkout, Ticket};
 use crate::io::net::Net;
 use crate::session::cx::{Action, Discard};
@@ -101,6 +101,13 @@ impl<N: Net> Worker<N> {
     pub(super) fn settle(&mut self, token: u64, session: Box<Session<N::Socket>>) {
         let Some(mut session) = self.settle_with(token, session) else { return };
         session.rest(&mut self.cx());
+        if self.chunks.out_bytes() > INCOMPLETE_FRAMES_BYTES_MAX && !session.is_closing() {
+            session.on_pressure(&mut self.cx());
+            session = match self.settle_with(token, session) {
+                Some(session) => session,
+                None => return,
+            };
+        }
         // What is ready and was not wanted may be wanted now.
         let ready = (session.client.ready.readable && session.wants_read(Side::Client))
             || (0..session.links.len())

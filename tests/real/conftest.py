@@ -92,12 +92,37 @@ def start(target_kind: str) -> Iterator[Start]:
         endpoint.stop()
 
 
+class Keeper:
+    """Keeps one endpoint for the tests of a module, and replaces it after a test that failed: its faults end there."""
+
+    def __init__(self, make: Callable[[], Endpoint]) -> None:
+        self.make = make
+        self.current: Endpoint | None = None
+
+    def lend(self) -> Endpoint:
+        if self.current is None:
+            self.current = self.make()
+        return self.current
+
+    def drop(self) -> None:
+        if self.current is not None:
+            self.current.stop()
+            self.current = None
+
+
 @pytest.fixture(scope="module")
-def endpoint(cluster: Cluster, target_kind: str) -> Iterator[Endpoint]:
+def keeper(cluster: Cluster, target_kind: str) -> Iterator[Keeper]:
     """Transaction mode, a pool of 3: with the noise of six sessions beside it, servers change all the time."""
-    made = start_target(target_kind, [Database(cluster)], None, {"default_pool_size": 3})
+    made = Keeper(lambda: start_target(target_kind, [Database(cluster)], None, {"default_pool_size": 3}))
     yield made
-    made.stop()
+    made.drop()
+
+
+@pytest.fixture
+def endpoint(keeper: Keeper, request: pytest.FixtureRequest) -> Iterator[Endpoint]:
+    yield keeper.lend()
+    if getattr(request.node, "has_failed", False):
+        keeper.drop()
 
 
 @pytest.fixture
@@ -110,6 +135,8 @@ def noise(endpoint: Endpoint) -> Iterator[Noise]:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[Any]:
     """Show the end of the proxy's log with a failure."""
     report = yield
+    if report.failed:
+        item.has_failed = True  # type: ignore[attr-defined]
     if report.when == "call" and report.failed:
         for name, value in getattr(item, "funcargs", {}).items():
             if not isinstance(value, Endpoint):

@@ -120,6 +120,8 @@ class Proxy(Endpoint):
                 stderr=log,
                 unprivileged=unprivileged,
                 cwd=self.directory,
+                # Settings of this harness are not settings of the proxy.
+                env={key: value for key, value in os.environ.items() if not key.startswith("PGDOG_")},
             )
         wait_until(self._accepts, 20, f"{self.kind} accepts connections (log: {self.log})")
 
@@ -309,7 +311,7 @@ def table(wire: Wire, sql: str) -> list[dict[str, str | None]]:
         if message.kind == "E":
             raise ServerError(message)
         if message.kind == "T":
-            names = [column[0] for column in message.decoded()[1]]
+            names = [column[0] for column in message.decoded()[1:]]
         elif message.kind == "D":
             rows.append(dict(zip(names, message.row())))
     return rows

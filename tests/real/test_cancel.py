@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 import pytest
-
 from checks import assert_pool_is_whole
 from pgwire import build as b
 from pgwire.client import Wire, cancel, errors_of, rows_of

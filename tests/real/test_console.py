@@ -6,7 +6,6 @@ import subprocess
 import time
 
 import pytest
-
 from harness import wait_until
 from pgwire import build as b
 from pgwire.client import ServerError, Wire
@@ -55,7 +54,7 @@ def column_names(wire: Wire, sql: str) -> list[str]:
     for message in messages:
         if message.kind == "E":
             raise ServerError(message)
-    return [column[0] for message in messages if message.kind == "T" for column in message.decoded()[1]]
+    return [column[0] for message in messages if message.kind == "T" for column in message.decoded()[1:]]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 
 import pytest
-
 from target import REPOSITORY, Endpoint
 
 pytestmark = pytest.mark.usefixtures("noise")

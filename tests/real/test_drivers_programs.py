@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from checks import backends
 from harness import LOOPBACK, wait_until
 from postgres import Cluster, binary_directory

@@ -10,11 +10,10 @@ from typing import Any
 import asyncpg
 import psycopg
 import pytest
-from psycopg import pq
-
 from checks import backends
 from harness import wait_until
 from postgres import Cluster
+from psycopg import pq
 from target import Endpoint
 
 pytestmark = pytest.mark.usefixtures("noise")

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 
 import pytest
-
 from checks import assert_pool_is_whole, backends, begin
 from harness import descendants, send_signal, wait_until
 from pgwire import build as b

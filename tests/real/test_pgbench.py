@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
 from checks import Sampler, assert_pool_is_whole, backends
-from harness import LOOPBACK
+from harness import LOOPBACK, wait_until
 from postgres import Cluster, binary_directory, create_application
 from target import Database, Endpoint, start_target
 
@@ -55,18 +54,23 @@ def bench_cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def endpoint_of(bench_cluster: Cluster, target_kind: str) -> Iterator[Callable[[int], Endpoint]]:
-    """One endpoint per number of workers, started when first asked for."""
-    made: dict[int, Endpoint] = {}
+    """The endpoint with so many workers. Only one runs at a time: the sampler counts every backend of the cluster."""
+    current: dict[int, Endpoint] = {}
+
+    def stop_all() -> None:
+        while current:
+            current.popitem()[1].stop()
+        wait_until(lambda: backends(bench_cluster) == 0, 10, "the servers of the last proxy have ended")
 
     def of(workers: int) -> Endpoint:
-        if workers not in made:
+        if workers not in current:
+            stop_all()
             general = {"workers": workers, "default_pool_size": POOL}
-            made[workers] = start_target(target_kind, [Database(bench_cluster)], None, general)
-        return made[workers]
+            current[workers] = start_target(target_kind, [Database(bench_cluster)], None, general)
+        return current[workers]
 
     yield of
-    for endpoint in made.values():
-        endpoint.stop()
+    stop_all()
 
 
 def pgbench(endpoint: Endpoint, *arguments: str, timeout: float = 110) -> str:

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from checks import assert_pool_is_whole, backends
 from harness import wait_until
 from pgwire import build as b
@@ -38,7 +37,7 @@ def refused(pgdog: Pgdog) -> bool:
 
 
 def test_version_and_help() -> None:
-    assert command("--version").stdout.startswith("pgdog ")
+    assert command("--version").stdout.lower().startswith("pgdog ")
     said = command("--help")
     assert said.returncode == 0
     for word in ("--config", "--users", "--database-url", "configcheck", "hash", "run"):
@@ -380,8 +379,13 @@ def test_statement_mode_refuses_transactions(cluster: Cluster, start) -> None:  
     pgdog = start(cluster, pooler_mode="statement", default_pool_size=2)
     with pgdog.connect() as wire:
         assert wire.value("SELECT 1") == "1"
-        answer = wire.ask("BEGIN")
-        assert any(m.kind == "E" for m in answer)
+        wire.clear()
+        wire.send(b.query("BEGIN"))
+        try:
+            wire.until("Z")
+        except OSError:
+            pass  # pgbouncer closes the connection after the error; that is as good
+        assert any(m.kind == "E" for m in wire.transcript)
     assert_statement_pool(pgdog, cluster)
 
 

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable
 
 import pytest
-
 from pgwire import build as b
 from pgwire.client import Wire
 from pgwire.decode import Message
@@ -417,7 +416,7 @@ def large_messages(wire: Wire) -> None:
     wire.send(batch("SELECT " + ", ".join(f"${n}::text" for n in range(1, 1001)), *(str(n) for n in range(1000))))
     ready(wire)
     wire.ask("SELECT " + ", ".join(f"{n} AS c{n}" for n in range(1600)))
-    wire.ask(f"DO $$ BEGIN RAISE NOTICE '%', repeat('n', 1000000); RAISE EXCEPTION '%', repeat('e', 1000000); END $$")
+    wire.ask("DO $$ BEGIN RAISE NOTICE '%', repeat('n', 1000000); RAISE EXCEPTION '%', repeat('e', 1000000); END $$")
     wire.send(b.query("COPY items FROM STDIN"), b.copy_data(b"1\t" + b"d" * 3_000_000 + b"\n"), b.copy_done())
     ready(wire)
     wire.ask("COPY items TO STDOUT")

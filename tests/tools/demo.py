@@ -31,7 +31,7 @@ STATEMENTS = (
     ("app", "SELECT name, count(*) AS orders, sum(amount) FROM customers JOIN orders ON customer = customers.id GROUP BY 1 ORDER BY 1"),
     ("app", "PREPARE total AS SELECT sum(amount) FROM orders WHERE customer = $1; EXECUTE total(2)"),
     ("app", "BEGIN; UPDATE orders SET amount = 0 WHERE customer = 1; SELECT sum(amount) FROM orders; ROLLBACK"),
-    ("admin", "SHOW POOLS"),
+    ("admin", "SHOW SERVERS pool_id, database, user, state, remote_pid, transactions, queries"),
 )
 
 CLIENTS = 200
@@ -70,9 +70,8 @@ def run(pgdog: Pgdog, database: str, statement: str) -> None:
     say(f"{bold(database + '=>')} {statement};")
     user = "admin" if database == "admin" else "app"
     environment = pgdog.environment(user, database) | {"PGPASSWORD": ADMIN_PASSWORD if user == "admin" else "secret"}
-    expanded = ["-x"] if database == "admin" else []
     done = subprocess.run(
-        ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-P", "footer=off", "-P", "border=2", "-P", "linestyle=unicode", *expanded, "-c", statement],
+        ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-P", "footer=off", "-P", "border=2", "-P", "linestyle=unicode", "-c", statement],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
