@@ -256,6 +256,10 @@ impl SimPg {
         self.backends.get(&id).is_some_and(|b| b.is_client && !b.is_closed() && !b.silent)
     }
 
+    pub fn is_silent(&self, id: BackendId) -> bool {
+        self.backends.get(&id).is_some_and(|backend| backend.silent)
+    }
+
     /// All backends that have logged in and have not ended.
     pub fn seen(&self) -> Vec<Seen> {
         let open = self.backends.iter().filter(|(_, backend)| !backend.is_closed());

@@ -61,6 +61,12 @@ impl Driver {
             && self.worker.wait_until() > self.net.now()
     }
 
+    pub fn describe(&self) -> String {
+        let Driver { stage, left, worker, .. } = self;
+        let (ready, until) = (worker.ready_count(), worker.wait_until());
+        format!("{stage:?}, {left} left, {ready} ready, asleep until {until:?}, now {:?}", self.net.now())
+    }
+
     /// When it wakes by itself.
     pub fn next_time(&self) -> Time {
         self.worker.wait_until()

@@ -46,9 +46,12 @@ const FAULTS_MAX: Duration = Duration::from_secs(20);
 /// The same before the first client has come: for whoever waits for the checkout of a whole run.
 const CLEAN_MAX: Duration = Duration::from_secs(280);
 /// Steps of a run; more means that something turns on the spot.
-const STEPS_MAX: u64 = 20_000_000;
+const STEPS_MAX: u64 = 5_000_000;
 /// Rest at the end: longer than every timeout of pools and closes.
 const REST: Duration = Duration::from_secs(70);
+
+/// Longer than the checkout of a run without faults.
+const REST_CLEAN: Duration = Duration::from_secs(310);
 
 /// What a run has shown.
 #[derive(Clone, Debug, Default)]
@@ -273,9 +276,10 @@ impl Run {
         }
         self.invite();
         let slots: usize = self.watches.iter().map(|watch| watch.pool.config.size).sum();
-        let (clients, seen) = (self.host.clients(), self.net.now());
+        let clients = self.host.clients();
         if clients > slots {
-            return Err(format!("{clients} connections at the server, {slots} slots, at {seen:?}"));
+            let (seen, pools) = (self.host.describe(), self.pools());
+            return Err(format!("{clients} connections at the server, {slots} slots: {pools}\n{seen}"));
         }
         self.watches.retain(|watch| {
             let shelf = watch.pool.lock();
@@ -497,12 +501,10 @@ impl Run {
             }
             if self.is_healed() && now > self.healed_at + END_MAX {
                 let waiting: Vec<_> = self.guests.iter().map(|(_, guest)| guest.client.waiting_for()).collect();
-                let pools: Vec<_> =
-                    self.watches.iter().map(|watch| format!("{:?}", watch.pool.lock().state.counts())).collect();
                 return Err(format!(
                     "stuck, {} s after the last fault; pools {}; console {}:\n{}",
                     END_MAX.as_secs(),
-                    pools.join(" "),
+                    self.pools(),
                     self.operator.as_ref().is_none_or(Operator::is_gone),
                     waiting.join("\n")
                 ));
@@ -510,11 +512,21 @@ impl Run {
         }
     }
 
+    fn pools(&self) -> String {
+        let one = |watch: &Watch| format!("{:?}", watch.pool.lock().state.counts());
+        self.watches.iter().map(one).collect::<Vec<_>>().join(" ")
+    }
+
     /// One step of somebody.
     fn step(&mut self) -> Result<(), String> {
         self.report.steps += 1;
         if self.report.steps > STEPS_MAX {
-            return Err("too many steps: something turns on the spot".into());
+            let awake: Vec<_> = self.drivers.iter().map(Driver::describe).collect();
+            return Err(format!(
+                "too many steps: something turns on the spot\n  network {:?}, server {:?}, workers {awake:?}",
+                self.net.next_time(),
+                self.host.next_time(),
+            ));
         }
         let awake: Vec<usize> =
             (0..self.drivers.len()).filter(|at| !self.drivers[*at].is_asleep()).collect();
@@ -608,7 +620,8 @@ impl Run {
 
     /// Everybody has gone: what is left must be parked servers, and nothing else.
     fn rest(&mut self) -> Result<(), String> {
-        let until = self.net.now() + REST;
+        let rest = if self.scene.is_clean { REST_CLEAN } else { REST };
+        let until = self.net.now() + rest;
         while self.net.now() < until {
             self.step()?;
         }
