@@ -382,6 +382,14 @@ impl<S> Session<S> {
         }
     }
 
+    /// A server is being brought to this session's settings: what the client has asked for has not begun.
+    pub fn is_being_prepared(&self) -> bool {
+        let prepares = |link: &Link<S>| {
+            link.server.exchanges.iter().any(|e| matches!(e.note, Note::Settings | Note::Discard))
+        };
+        self.links.iter().any(prepares)
+    }
+
     /// What the client must present to have this session's statements cancelled.
     pub fn key(&self) -> &BackendKey {
         &self.key

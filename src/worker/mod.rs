@@ -76,6 +76,8 @@ pub struct Worker<N: Net> {
     draining: Draining,
     /// Who asked for the cancel request that is being handled.
     canceller: Option<Asker>,
+    /// Cancel requests for sessions whose statement has not begun: who asked, and for which session.
+    held_cancels: Vec<(u64, Asker)>,
     censuses: Vec<Census>,
     /// The session that is being worked on: it ends if that panics.
     current: Option<u64>,
@@ -146,6 +148,7 @@ impl<N: Net> Worker<N> {
             next_session: u64::from(id),
             draining: Draining::No,
             canceller: None,
+            held_cancels: Vec::new(),
             censuses: Vec::new(),
             current: None,
             next_trim: Time::NEVER,
@@ -333,6 +336,9 @@ impl<N: Net> Worker<N> {
 
     pub fn end_turn(&mut self) {
         self.deliver();
+        if !self.held_cancels.is_empty() {
+            self.release_cancels();
+        }
         if self.now >= self.next_trim {
             self.next_trim = Time::NEVER;
             if self.chunks.trim() {

@@ -582,6 +582,13 @@ impl<N: Net> Worker<N> {
         }
     }
 
+    /// Sends the cancel requests that a session's statement can be hit by now.
+    pub(super) fn release_cancels(&mut self) {
+        for (token, asker) in std::mem::take(&mut self.held_cancels) {
+            self.cancel_session(token, asker);
+        }
+    }
+
     /// A client asks to cancel what a session of this worker runs.
     pub(super) fn on_cancel(&mut self, key: &BackendKey, asker: Asker) {
         let place = Worker::<N>::place_of(key.pid).map(|(_, place)| place);
@@ -590,10 +597,19 @@ impl<N: Net> Worker<N> {
             Some(Entry::Session(session)) => bool::from(session.key().secret.ct_eq(&key.secret)),
             _ => false,
         };
-        self.canceller = Some(asker);
-        if let (Some(token), true) = (token, right) {
-            self.with_session(token, |session, cx| session.on_cancel(cx));
+        match token {
+            Some(token) if right => self.cancel_session(token, asker),
+            _ => self.common.post(asker.worker, Mail::Cancelled { token: asker.token }),
         }
+    }
+
+    fn cancel_session(&mut self, token: u64, asker: Asker) {
+        if matches!(self.table.get(token), Some(Entry::Session(session)) if session.is_being_prepared()) {
+            // It would hit our own query.
+            return self.held_cancels.push((token, asker));
+        }
+        self.canceller = Some(asker);
+        self.with_session(token, |session, cx| session.on_cancel(cx));
         // Nothing to cancel, or nothing that takes time.
         if let Some(asker) = self.canceller.take() {
             self.common.post(asker.worker, Mail::Cancelled { token: asker.token });

@@ -35,6 +35,8 @@ pub struct Plan {
     pub vanishes: bool,
     /// What it does with settings that no ParameterStatus shows.
     pub unreported: Unreported,
+    /// It resets what its startup packet has set. With a pooler that resets to what the pooler's own has.
+    pub resets: bool,
     /// It uses LISTEN, which needs a server of its own.
     pub session_state: bool,
     /// The server may fail: an end of the connection is no error of the proxy's.
@@ -67,6 +69,7 @@ impl Plan {
             cancels: true,
             vanishes: false,
             unreported: Unreported::SetAndRead,
+            resets: true,
             session_state: false,
             tolerant: false,
             think_max: Duration::from_millis(5),
@@ -507,6 +510,7 @@ impl SimClient {
                 let local = self.model.status == b'T' && self.chance(40);
                 Do::Set { name, value: self.pick(values), local }
             }
+            70..73 if !self.plan.resets && name == "application_name" => Do::Row(id),
             70..73 => Do::Reset(name),
             73..80 => Do::Show(read),
             80..85 => Do::Current(read, id),

@@ -230,6 +230,7 @@ impl Run {
                     0 => Unreported::Set,
                     _ => Unreported::Read,
                 },
+                resets: false,
                 tolerant: !self.scene.is_clean,
                 think_max: think,
                 rows_max: 60,
