@@ -120,6 +120,8 @@ impl<S> Session<S> {
                 }
                 b'H' | b'd' | b'c' | b'f' if peeked == 0 => self.client.inbound.skip(header),
                 b'P' | b'C' if peeked == 0 && whole && self.answer_alone(header, cx) => {}
+                // PostgreSQL answers it without a Sync or a Flush.
+                b'P' | b'B' if whole && self.begins_copy(header, peeked) => return self.ask_for_server(cx),
                 b'P' | b'B' | b'D' | b'E' | b'C' if whole => peeked += header.frame(),
                 b'P' | b'B' | b'D' | b'E' | b'C' if self.client.inbound.relay.has_room() => break,
                 _ => {
@@ -137,6 +139,25 @@ impl<S> Session<S> {
             if !self.client.inbound.relay.is_empty() {
                 *since = cx.now;
             }
+        }
+    }
+
+    /// Whether the Parse or Bind that lies `at` bytes ahead is that of a COPY.
+    fn begins_copy(&self, header: Header, at: usize) -> bool {
+        let frame = &self.client.inbound.relay.unparsed()[at..at + header.frame()];
+        let mut body = Bytes::new(&frame[HEADER_BYTES..]);
+        // The statement's name, or the portal's.
+        if body.cstr().is_err() {
+            return false;
+        }
+        if header.tag == b'P' {
+            return is_copy(body.rest());
+        }
+        let Ok(name) = body.cstr() else { return false };
+        match self.statements.find(name) {
+            Some(statement) => is_copy(&statement.key.body),
+            None if name.is_empty() => self.statements.unnamed.is_copy(),
+            None => self.statements.copies.iter().any(|copy| **copy == *name),
         }
     }
 

@@ -348,6 +348,7 @@ impl<N: Net> Worker<N> {
         let moved = peer.registrar.deregister(&mut server.socket);
         self.common.post(old.worker, Mail::Forget { token: old.token });
         server.home = Home { worker: self.id, token };
+        server.armed = Time::NEVER;
         // The new poll reports what the socket can do now.
         server.ready = Readiness { readable: false, writable: true, closing: false };
         if let Err(error) = moved.and_then(|()| self.net.register(&mut server.socket, token)) {
@@ -468,6 +469,10 @@ impl<N: Net> Worker<N> {
     fn keep(&mut self, mut server: Held<N>) {
         let token = server.home.token;
         server.rest(&mut self.chunks);
+        if server.armed <= self.now {
+            // That entry has fired while the server was bound or parked.
+            server.armed = Time::NEVER;
+        }
         server.armed = self.timers.arm(token, server.next_time(), server.armed);
         let ready = server.ready.readable && !matches!(server.phase, Phase::Login(_));
         self.table.replace(token, Entry::Server(server));

@@ -4,6 +4,7 @@
 //! is known before it sends. Every statement carries an id that no other statement of the run has.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use pgdog::base::rng::{Rng, SeededRng};
@@ -15,6 +16,8 @@ use crate::frame::{
 };
 use crate::model::{Do, Expect, Fails, Model, Portal, REPORTED, SETTINGS, Settings};
 use crate::postgres::auth::{ScramClient, md5_answer};
+
+static SHOWN: OnceLock<Option<u32>> = OnceLock::new();
 
 /// Begins the text of notices that no statement has asked for.
 pub const ASIDE: &str = "aside";
@@ -339,6 +342,7 @@ impl SimClient {
                 self.verdict = Verdict::Vanished;
                 return;
             }
+            self.tell(|| format!("> {}", String::from_utf8_lossy(&stage.send).replace('\0', "~")));
             turn.send.extend(stage.send);
             self.expects.extend(stage.expects);
         }
@@ -348,6 +352,7 @@ impl SimClient {
 
     fn frame(&mut self, frame: &Frame, send: &mut Vec<u8>) {
         self.answers += 1;
+        self.tell(|| format!("< {}", frame.print()));
         if self.recent.len() == 12 {
             self.recent.pop_front();
         }
@@ -361,6 +366,13 @@ impl SimClient {
             b'N' if frame.field(b'M').is_some_and(|text| text.starts_with(ASIDE)) => {}
             b'A' if !self.model.listening => self.wrong("a notification without LISTEN".into()),
             _ => self.check(frame),
+        }
+    }
+
+    /// `SIM_CLIENT=7` shows what client 7 sends and gets.
+    fn tell(&self, line: impl FnOnce() -> String) {
+        if SHOWN.get_or_init(|| std::env::var("SIM_CLIENT").ok()?.parse().ok()) == &Some(self.number) {
+            println!("{}", line());
         }
     }
 

@@ -34,6 +34,8 @@ pub struct Driver {
     events: VecDeque<Event>,
     left: usize,
     last_grant: Option<Ticket>,
+    /// How often in a row it has served something and nothing came of it.
+    pub idle_serves: u32,
     /// Races that only the letters show.
     pub marks: BTreeMap<&'static str, u64>,
 }
@@ -50,6 +52,7 @@ impl Driver {
             events: VecDeque::new(),
             left: 0,
             last_grant: None,
+            idle_serves: 0,
             marks: BTreeMap::new(),
         }
     }
@@ -104,7 +107,9 @@ impl Driver {
             },
             Stage::Serving if self.left > 0 => {
                 self.left -= 1;
+                let before = self.net.trace_hash();
                 self.worker.serve_next();
+                self.idle_serves = if self.net.trace_hash() == before { self.idle_serves + 1 } else { 0 };
             }
             Stage::Serving => self.stage = Stage::Timers,
             Stage::Timers => {

@@ -47,6 +47,8 @@ const FAULTS_MAX: Duration = Duration::from_secs(20);
 const CLEAN_MAX: Duration = Duration::from_secs(280);
 /// Steps of a run; more means that something turns on the spot.
 const STEPS_MAX: u64 = 5_000_000;
+/// How often in a row a worker may serve what has nothing to do.
+const IDLE_SERVES_MAX: u32 = 2_000;
 /// Rest at the end: longer than every timeout of pools and closes.
 const REST: Duration = Duration::from_secs(70);
 
@@ -91,6 +93,8 @@ pub struct Run {
     /// When a listener or a login that refuses is well again.
     better_at: Time,
     healed_at: Time,
+    /// The end: pools are being emptied.
+    is_closing: bool,
     report: Report,
 }
 
@@ -177,6 +181,7 @@ impl Run {
             next_fault: Time::ZERO,
             better_at: Time::NEVER,
             healed_at: Time::NEVER,
+            is_closing: false,
             report: Report::default(),
             scene,
         }
@@ -351,7 +356,7 @@ impl Run {
             self.order(order);
             return true;
         }
-        if now >= self.next_upkeep {
+        if now >= self.next_upkeep && !self.is_closing {
             self.next_upkeep = now + upkeep::INTERVAL;
             self.upkeep.run(&self.world, &self.common, now);
             return true;
@@ -542,6 +547,9 @@ impl Run {
         if !awake.is_empty() {
             let at = awake[self.rng.below(awake.len() as u64) as usize];
             self.drivers[at].step(&mut self.rng);
+            if self.drivers[at].idle_serves > IDLE_SERVES_MAX {
+                return Err(format!("a worker turns on the spot: {}", self.drivers[at].describe()));
+            }
             self.double_checkin();
             for watch in &mut self.watches {
                 watch.look(self.scene.workers)?;
@@ -560,32 +568,42 @@ impl Run {
     /// Lets time pass until something happens; only a little while somebody has work.
     fn pass_time(&mut self, asleep: bool) {
         let now = self.net.now();
-        let mut next = self.net.next_time().min(self.host.next_time()).min(self.next_upkeep);
-        next = next.min(self.better_at);
+        if self.net.next_time() <= now {
+            return self.net.advance(now);
+        }
+        // Who is late already waits for something else.
+        let mut next = self.net.next_time();
+        let mut at = |time: Time| next = if time > now { next.min(time) } else { next };
+        at(self.host.next_time());
+        at(self.better_at);
         if !self.is_healed() {
-            next = next.min(self.next_fault.max(now + Duration::from_micros(1)));
+            at(self.next_fault.max(now + Duration::from_micros(1)));
+        }
+        if !self.is_closing {
+            at(self.next_upkeep);
         }
         for (start, guest) in &self.guests {
-            next = next.min(guest.next_time().max(*start));
+            at(guest.next_time().max(*start));
         }
         if let Some(operator) = &self.operator {
-            next = next.min(operator.next_time());
+            at(operator.next_time());
         }
         for driver in &self.drivers {
-            next = next.min(driver.next_time());
+            at(driver.next_time());
         }
         {
             let shared = self.shared.lock();
-            let orders = shared.orders.iter().map(|(at, _)| *at);
-            let cancels = shared.late_cancels.iter().map(|(at, ..)| *at);
-            next = orders.chain(cancels).fold(next, Time::min);
+            shared.orders.iter().for_each(|(time, _)| at(*time));
+            shared.late_cancels.iter().for_each(|(time, ..)| at(*time));
         }
         if !asleep {
             next = next.min(now + Duration::from_micros(self.rng.below(100)));
         }
-        if next != Time::NEVER {
-            self.net.advance(next.max(now));
+        if next == Time::NEVER {
+            // Nothing will ever happen again; the checks of time go on.
+            next = now + Duration::from_secs(1);
         }
+        self.net.advance(next);
     }
 
     fn double_checkin(&mut self) {
@@ -626,9 +644,22 @@ impl Run {
         while self.net.now() < until {
             self.step()?;
         }
-        let give_up = until + Duration::from_secs(5);
+        self.until_rest(false)?;
+        // As at a shutdown.
+        self.is_closing = true;
+        for pool in &self.world.pools {
+            let (servers, _) = pool.lock().state.retire();
+            for server in servers {
+                self.common.post(server.home.worker, Mail::Close { server });
+            }
+        }
+        self.until_rest(true)
+    }
+
+    fn until_rest(&mut self, timers_too: bool) -> Result<(), String> {
+        let give_up = self.net.now() + Duration::from_secs(10);
         loop {
-            match self.check_rest() {
+            match self.check_rest(timers_too) {
                 Ok(()) => return Ok(()),
                 Err(why) if self.net.now() > give_up => return Err(why),
                 Err(_) => self.step()?,
@@ -636,7 +667,7 @@ impl Run {
         }
     }
 
-    fn check_rest(&self) -> Result<(), String> {
+    fn check_rest(&self, timers_too: bool) -> Result<(), String> {
         let mut idle = 0;
         for watch in &self.watches {
             let counts = watch.pool.lock().state.counts();
@@ -654,7 +685,7 @@ impl Run {
             ("sessions", sum(Worker::session_count), 0),
             ("entries of tables", sum(Worker::entry_count), idle),
             ("bytes of buffers", sum(Worker::buffer_bytes), 0),
-            ("timers", sum(Worker::timer_count), 0),
+            ("timers", if timers_too { sum(Worker::timer_count) } else { 0 }, 0),
             ("things to serve", sum(Worker::ready_count), 0),
             ("connections at the server", self.host.open(), idle),
             ("locks", self.host.server.locks_held(), 0),
