@@ -8,6 +8,7 @@ pub mod limits;
 pub mod outbox;
 pub mod relay;
 pub mod rng;
+pub mod sabotage;
 pub mod sync;
 pub mod time;
 pub mod timer;

@@ -100,6 +100,8 @@ pub struct PoolState<T> {
     next_id: u64,
     /// The oldest waiter of all, by its order, and how often it has been overtaken.
     overtaken: (u64, u32),
+    /// Servers given to waiters.
+    pub grants: u64,
     /// Grants to a waiter of another worker than the one that freed the server.
     pub handoffs: u64,
     /// Parked servers that another worker took.
@@ -121,6 +123,7 @@ impl<T> PoolState<T> {
             next_order: 0,
             next_id: 0,
             overtaken: (0, 0),
+            grants: 0,
             handoffs: 0,
             steals: 0,
         }
@@ -146,6 +149,11 @@ impl<T> PoolState<T> {
 
     pub fn is_retired(&self) -> bool {
         self.mode == Mode::Retired
+    }
+
+    /// Everybody who waits, in no order; for tests.
+    pub fn tickets(&self) -> impl Iterator<Item = Ticket> {
+        self.waiting.iter().flatten().map(|waiter| waiter.ticket)
     }
 
     /// When the oldest waiter came.
@@ -375,6 +383,7 @@ impl<T> PoolState<T> {
         self.overtaken.1 += u32::from(from != oldest_worker);
         self.handoffs += u64::from(from != own);
         self.waiters -= 1;
+        self.grants += 1;
         self.waiting[from].pop_front().map(|waiter| waiter.ticket)
     }
 }

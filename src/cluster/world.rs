@@ -5,7 +5,6 @@
 //! not changed. `T` is a server connection; nothing here looks inside.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -30,6 +29,8 @@ pub struct World<T> {
     pub admin: Passwords,
     /// All pools, by id.
     pub pools: Vec<Arc<Pool<T>>>,
+    /// The highest id that a pool has had.
+    last_pool: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -160,10 +161,8 @@ pub enum OpenFailure {
     Closed,
 }
 
-static NEXT_POOL: AtomicU64 = AtomicU64::new(1);
-
 impl<T> Pool<T> {
-    pub fn new(config: PoolConfig, workers: usize) -> Pool<T> {
+    pub fn new(id: u64, config: PoolConfig, workers: usize) -> Pool<T> {
         let shelf = Shelf {
             state: PoolState::new(config.size, workers),
             tally: Tally::default(),
@@ -172,7 +171,7 @@ impl<T> Pool<T> {
             not_before: Time::ZERO,
             last_failure: None,
         };
-        Pool { id: NEXT_POOL.fetch_add(1, Ordering::Relaxed), config, shelf: Mutex::new(shelf) }
+        Pool { id, config, shelf: Mutex::new(shelf) }
     }
 
     /// The pool's state. A panic elsewhere does not make it unusable: every change of it is complete.
@@ -237,6 +236,7 @@ impl<T> World<T> {
             users: BTreeMap::new(),
             admin: admin.or(previous.map(|world| &world.admin)),
             pools: Vec::new(),
+            last_pool: previous.map_or(0, |world| world.last_pool),
         };
         for user in &config.users {
             let old = previous.and_then(|world| world.users.get(&*user.name));
@@ -309,7 +309,10 @@ impl<T> World<T> {
     fn pool(&mut self, config: PoolConfig, previous: Option<&World<T>>) -> Arc<Pool<T>> {
         let old = previous.and_then(|world| world.pools.iter().find(|pool| pool.config == config)).cloned();
         let workers = self.config.general.workers.max(1);
-        let pool = old.unwrap_or_else(|| Arc::new(Pool::new(config, workers)));
+        let pool = old.unwrap_or_else(|| {
+            self.last_pool += 1;
+            Arc::new(Pool::new(self.last_pool, config, workers))
+        });
         self.pools.push(pool.clone());
         pool
     }

@@ -88,6 +88,8 @@ impl<S> Session<S> {
                 if tag == b'C' {
                     let tag = server.inbound.body(header);
                     let (tally, taints) = read_tag(tag);
+                    // What we do ourselves has been thought of when it was sent.
+                    let taints = taints && server.exchanges.front_order() == Some(Order::Forward);
                     let deallocates = taints && DEALLOCATING.contains(&tag);
                     tally.count(server);
                     if taints {
@@ -187,7 +189,10 @@ impl<S> Session<S> {
         self.statements.undo(&dropped);
         self.who.errors += 1;
         self.forward_error(at, header);
-        self.on_gate_answer(b'E');
+        // Something is still owed: the error was that of an earlier batch, not of the Execute at the gate.
+        if self.links[at].server.exchanges.is_empty() {
+            self.on_gate_answer(b'E');
+        }
         self.emit_fakes();
         Ok(())
     }

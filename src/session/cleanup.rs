@@ -100,6 +100,13 @@ impl<S> Server<S> {
 
     /// Bytes have been added to its inbound.
     pub fn on_bytes(&mut self, cx: &mut Cx<'_, S>) -> Unbound {
+        if let Phase::Closing { .. } = self.phase {
+            // Whatever it says, only its end matters.
+            let relay = &mut self.inbound.relay;
+            relay.advance(relay.unparsed().len());
+            super::server::free_sent(relay, None);
+            return Unbound::Going;
+        }
         loop {
             let step = match self.inbound.step() {
                 Ok(Next::Wait) => break,
@@ -173,10 +180,6 @@ impl<S> Server<S> {
 
     /// One frame; none if more of it must arrive first.
     fn on_frame(&mut self, header: Header, cx: &mut Cx<'_, S>) -> Option<Unbound> {
-        if matches!(self.phase, Phase::Closing { .. }) {
-            self.inbound.skip(header);
-            return Some(Unbound::Going);
-        }
         let needs_whole = match self.phase {
             Phase::Login(_) => true,
             _ => matches!(header.tag, b'Z' | b'S'),

@@ -42,6 +42,7 @@ pub use console::PARAMETERS as CONSOLE_PARAMETERS;
 use crate::base::chunk::Chunks;
 use crate::base::limits::{FAREWELL_TIMEOUT, OWN_BYTES_MAX};
 use crate::base::outbox::{Outbox, Source};
+use crate::base::sabotage::{self, Bug};
 use crate::base::time::Time;
 use crate::cluster::settings::{Settings, difference};
 use crate::cluster::world::{Cluster, OpenFailure};
@@ -388,6 +389,14 @@ impl<S> Session<S> {
         }
     }
 
+    /// A server is being brought to this session's settings: what the client has asked for has not begun.
+    pub fn is_being_prepared(&self) -> bool {
+        let prepares = |link: &Link<S>| {
+            link.server.exchanges.iter().any(|e| matches!(e.note, Note::Settings | Note::Discard))
+        };
+        self.links.iter().any(prepares)
+    }
+
     /// What the client must present to have this session's statements cancelled.
     pub fn key(&self) -> &BackendKey {
         &self.key
@@ -508,7 +517,7 @@ impl<S> Session<S> {
         if server.tainted_by.is_some_and(|session| session != self.id) {
             discard_all(server);
         }
-        if Arc::ptr_eq(&server.settings, &self.settings) {
+        if Arc::ptr_eq(&server.settings, &self.settings) || sabotage::is_on(Bug::MissedReset) {
             return;
         }
         match difference(&server.settings, &self.settings) {

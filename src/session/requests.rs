@@ -10,6 +10,7 @@ use crate::base::limits::{
     CLIENT_STATEMENTS_MAX, EXCHANGES_MAX, HELD_FRAME_BYTES_MAX, OWN_BYTES_MAX, PIPELINED_TRANSACTIONS_MAX,
     SMALL_MESSAGE_BYTES_MAX, UNNAMED_STATEMENT_BYTES_MAX,
 };
+use crate::base::sabotage::{self, Bug};
 use crate::base::time::Time;
 use crate::cluster::statements::{Key, NAME_PREFIX, Statement};
 use crate::config::PreparedStatements;
@@ -119,6 +120,8 @@ impl<S> Session<S> {
                 }
                 b'H' | b'd' | b'c' | b'f' if peeked == 0 => self.client.inbound.skip(header),
                 b'P' | b'C' if peeked == 0 && whole && self.answer_alone(header, cx) => {}
+                // PostgreSQL answers it without a Sync or a Flush.
+                b'P' | b'B' if whole && self.begins_copy(header, peeked) => return self.ask_for_server(cx),
                 b'P' | b'B' | b'D' | b'E' | b'C' if whole => peeked += header.frame(),
                 b'P' | b'B' | b'D' | b'E' | b'C' if self.client.inbound.relay.has_room() => break,
                 _ => {
@@ -136,6 +139,25 @@ impl<S> Session<S> {
             if !self.client.inbound.relay.is_empty() {
                 *since = cx.now;
             }
+        }
+    }
+
+    /// Whether the Parse or Bind that lies `at` bytes ahead is that of a COPY.
+    fn begins_copy(&self, header: Header, at: usize) -> bool {
+        let frame = &self.client.inbound.relay.unparsed()[at..at + header.frame()];
+        let mut body = Bytes::new(&frame[HEADER_BYTES..]);
+        // The statement's name, or the portal's.
+        if body.cstr().is_err() {
+            return false;
+        }
+        if header.tag == b'P' {
+            return is_copy(body.rest());
+        }
+        let Ok(name) = body.cstr() else { return false };
+        match self.statements.find(name) {
+            Some(statement) => is_copy(&statement.key.body),
+            None if name.is_empty() => self.statements.unnamed.is_copy(),
+            None => self.statements.copies.iter().any(|copy| **copy == *name),
         }
     }
 
@@ -732,7 +754,12 @@ impl<S> Link<S> {
     pub(super) fn undo(&mut self, dropped: &[Exchange]) {
         for exchange in dropped {
             match &exchange.note {
-                Note::Prepares(statement) => self.parsed(statement.id),
+                Note::Prepares(statement) => {
+                    self.parsed(statement.id);
+                    if sabotage::is_on(Bug::SkippedParse) {
+                        self.server.prepared.insert(statement.id);
+                    }
+                }
                 Note::Defines(define) if define.prepares => self.parsed(define.statement.id),
                 Note::Evicts(id) => self.server.prepared.insert(*id),
                 // Whatever the server has now, it is not what we thought.

@@ -11,6 +11,7 @@ use crate::base::chunk::Chunks;
 use crate::base::outbox::Outbox;
 use crate::base::relay::Relay;
 use crate::base::rng::Rng;
+use crate::base::sabotage::{self, Bug};
 use crate::base::time::Time;
 use crate::cluster::pool::WorkerId;
 use crate::cluster::settings::Settings;
@@ -173,6 +174,9 @@ impl<S> Server<S> {
     /// Gives all buffers back: the server has gone.
     pub fn release_buffers(&mut self, chunks: &mut Chunks) {
         self.outbox.clear(chunks);
+        if sabotage::is_on(Bug::LostBuffer) {
+            return;
+        }
         self.inbound.relay.release(chunks);
     }
 

@@ -40,7 +40,7 @@ pub enum Mail<S> {
         ticket: Ticket,
         failure: Option<OpenFailure>,
     },
-    /// The waiter's pool has been replaced.
+    /// The waiter has to ask again: its pool has been replaced, or its server could not be taken over.
     Retired {
         ticket: Ticket,
     },

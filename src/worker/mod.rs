@@ -76,6 +76,8 @@ pub struct Worker<N: Net> {
     draining: Draining,
     /// Who asked for the cancel request that is being handled.
     canceller: Option<Asker>,
+    /// Cancel requests for sessions whose statement has not begun: who asked, and for which session.
+    held_cancels: Vec<(u64, Asker)>,
     censuses: Vec<Census>,
     /// The session that is being worked on: it ends if that panics.
     current: Option<u64>,
@@ -98,8 +100,22 @@ pub struct Counters {
     pub sessions: u64,
     pub handoffs: u64,
     pub steals: u64,
+    /// Events for what is no longer there.
     pub late_events: u64,
+    /// Events of parked servers: taken by somebody else since, nothing to read, something of no importance, the end.
+    pub parked_taken: u64,
+    pub parked_quiet: u64,
+    pub parked_heard: u64,
+    pub parked_closed: u64,
+    /// Reads that were not the last because the end had been announced with them.
+    pub closing_reads: u64,
+    /// Waiters that left when a server was on its way to them already.
+    pub late_withdrawals: u64,
+    /// Servers that came to a session that did not want them any more, or had ended.
     pub late_grants: u64,
+    pub lost_grants: u64,
+    /// Servers that came back to a pool that had been replaced.
+    pub retired_checkins: u64,
     pub deregister_failures: u64,
 }
 
@@ -132,6 +148,7 @@ impl<N: Net> Worker<N> {
             next_session: u64::from(id),
             draining: Draining::No,
             canceller: None,
+            held_cancels: Vec::new(),
             censuses: Vec::new(),
             current: None,
             next_trim: Time::NEVER,
@@ -319,6 +336,9 @@ impl<N: Net> Worker<N> {
 
     pub fn end_turn(&mut self) {
         self.deliver();
+        if !self.held_cancels.is_empty() {
+            self.release_cancels();
+        }
         if self.now >= self.next_trim {
             self.next_trim = Time::NEVER;
             if self.chunks.trim() {

@@ -303,6 +303,7 @@ impl<N: Net> Worker<N> {
                 shelf.state.close();
                 Checkin::Surplus(server)
             } else {
+                self.counters.retired_checkins += u64::from(shelf.state.is_retired());
                 shelf.state.checkin(server, self.id, self.now)
             }
         };
@@ -333,34 +334,29 @@ impl<N: Net> Worker<N> {
         }
         self.counters.steals += 1;
         let token = self.table.insert(Entry::Bound { session });
-        self.adopt(&mut server, token).then_some(()).or_else(|| {
-            self.table.remove(token);
-            None
-        })?;
-        Some(server)
+        if self.adopt(&mut server, token) {
+            return Some(server);
+        }
+        self.discard(server, true);
+        None
     }
 
-    /// Moves a server's registration here. False: it could not be moved, and has been closed.
+    /// Moves a server's registration here. False: it could not be moved, and can only be closed.
     fn adopt(&mut self, server: &mut Held<N>, token: u64) -> bool {
         let old = server.home;
         let peer = &self.common.peers[usize::from(old.worker)];
         let moved = peer.registrar.deregister(&mut server.socket);
         peer.mailbox.leave(Mail::Forget { token: old.token });
-        if let Err(error) = &moved {
-            log::error!("cannot take a server over from another worker: {error}");
-            self.counters.deregister_failures += 1;
-        }
         server.home = Home { worker: self.id, token };
+        server.armed = Time::NEVER;
         // The new poll reports what the socket can do now.
         server.ready = Readiness { readable: false, writable: true, closing: false };
-        match self.net.register(&mut server.socket, token) {
-            Ok(()) => true,
-            Err(error) => {
-                log::error!("cannot wait for a server that was taken over: {error}");
-                server.ready = Readiness { readable: true, writable: false, closing: true };
-                true
-            }
+        if let Err(error) = moved.and_then(|()| self.net.register(&mut server.socket, token)) {
+            log::error!("cannot take a server over from another worker: {error}; closing it");
+            self.counters.deregister_failures += 1;
+            return false;
         }
+        true
     }
 
     /// Something has happened to a parked server. It is taken out, heard, and put back if that was of no importance.
@@ -368,14 +364,21 @@ impl<N: Net> Worker<N> {
         let Some(Entry::Parked { pool, id }) = self.table.get(event.token) else { return };
         let taken = pool.lock().state.take(*id);
         let Some(mut server) = taken else {
-            self.counters.late_events += 1;
+            self.counters.parked_taken += 1;
             return;
         };
         note(&mut server.ready, event);
         if !server.ready.readable {
+            self.counters.parked_quiet += 1;
             return self.checkin(server);
         }
+        let heard = server.inbound.relay.parsed();
         let step = self.hear(&mut server);
+        match (&step, server.inbound.relay.parsed() == heard) {
+            (Unbound::Going, true) => self.counters.parked_quiet += 1,
+            (Unbound::Going, false) => self.counters.parked_heard += 1,
+            _ => self.counters.parked_closed += 1,
+        }
         match step {
             Unbound::Going if server.is_at_rest() => self.checkin(server),
             Unbound::Going => {
@@ -430,7 +433,9 @@ impl<N: Net> Worker<N> {
     pub(super) fn close_parked(&mut self, mut server: Held<N>) {
         if server.home.worker != self.id {
             let token = self.table.insert(Entry::Away);
-            self.adopt(&mut server, token);
+            if !self.adopt(&mut server, token) {
+                return self.free_slot(*server);
+            }
         }
         self.say_goodbye(server);
     }
@@ -464,6 +469,10 @@ impl<N: Net> Worker<N> {
     fn keep(&mut self, mut server: Held<N>) {
         let token = server.home.token;
         server.rest(&mut self.chunks);
+        if server.armed <= self.now {
+            // That entry has fired while the server was bound or parked.
+            server.armed = Time::NEVER;
+        }
         server.armed = self.timers.arm(token, server.next_time(), server.armed);
         let ready = server.ready.readable && !matches!(server.phase, Phase::Login(_));
         self.table.replace(token, Entry::Server(server));
@@ -578,6 +587,13 @@ impl<N: Net> Worker<N> {
         }
     }
 
+    /// Sends the cancel requests that a session's statement can be hit by now.
+    pub(super) fn release_cancels(&mut self) {
+        for (token, asker) in std::mem::take(&mut self.held_cancels) {
+            self.cancel_session(token, asker);
+        }
+    }
+
     /// A client asks to cancel what a session of this worker runs.
     pub(super) fn on_cancel(&mut self, key: &BackendKey, asker: Asker) {
         let place = Worker::<N>::place_of(key.pid).map(|(_, place)| place);
@@ -586,10 +602,19 @@ impl<N: Net> Worker<N> {
             Some(Entry::Session(session)) => bool::from(session.key().secret.ct_eq(&key.secret)),
             _ => false,
         };
-        self.canceller = Some(asker);
-        if let (Some(token), true) = (token, right) {
-            self.with_session(token, |session, cx| session.on_cancel(cx));
+        match token {
+            Some(token) if right => self.cancel_session(token, asker),
+            _ => self.common.post(asker.worker, Mail::Cancelled { token: asker.token }),
         }
+    }
+
+    fn cancel_session(&mut self, token: u64, asker: Asker) {
+        if matches!(self.table.get(token), Some(Entry::Session(session)) if session.is_being_prepared()) {
+            // It would hit our own query.
+            return self.held_cancels.push((token, asker));
+        }
+        self.canceller = Some(asker);
+        self.with_session(token, |session, cx| session.on_cancel(cx));
         // Nothing to cancel, or nothing that takes time.
         if let Some(asker) = self.canceller.take() {
             self.common.post(asker.worker, Mail::Cancelled { token: asker.token });

@@ -64,6 +64,7 @@ impl<N: Net> Worker<N> {
                 let Server { socket, ready, inbound, .. } = &mut **server;
                 match lines::read(socket, ready, inbound, &mut self.chunks) {
                     Read::Bytes(n) => {
+                        self.counters.closing_reads += u64::from(ready.closing);
                         server.tally.received += n as u64;
                         server.tally.reads += 1;
                         session.who_mut().sent += n as u64;
@@ -83,6 +84,7 @@ impl<N: Net> Worker<N> {
             let client = &mut session.client;
             match lines::read(&mut client.socket, &mut client.ready, &mut client.inbound, &mut self.chunks) {
                 Read::Bytes(n) => {
+                    self.counters.closing_reads += u64::from(client.ready.closing);
                     session.who_mut().received += n as u64;
                     session.on_bytes(Side::Client, &mut self.cx());
                 }
@@ -198,11 +200,10 @@ impl<N: Net> Worker<N> {
                 let ticket = Ticket { worker: self.id, session: token, number };
                 let checkout = pool.lock().state.checkout(ticket, self.now);
                 match checkout {
-                    Checkout::Ready(server) => {
-                        if let Some(server) = self.bind(token, server) {
-                            self.hand_over(session, number, server);
-                        }
-                    }
+                    Checkout::Ready(server) => match self.bind(token, server) {
+                        Some(server) => self.hand_over(session, number, server),
+                        None => self.common.post(self.id, Mail::Retired { ticket }),
+                    },
                     Checkout::Wait { open: true } => self.open(pool, 1),
                     Checkout::Wait { open: false } => {}
                 }
@@ -210,7 +211,8 @@ impl<N: Net> Worker<N> {
             Action::Withdraw { pool, number } => {
                 let ticket = Ticket { worker: self.id, session: token, number };
                 // False: a server is on its way, and will find that nobody waits.
-                pool.lock().state.withdraw(ticket);
+                let withdrawn = pool.lock().state.withdraw(ticket);
+                self.counters.late_withdrawals += u64::from(!withdrawn);
             }
             Action::Checkin { link } => {
                 if session.links.get(link).is_some() {
@@ -261,9 +263,11 @@ impl<N: Net> Worker<N> {
 
     /// A server for a waiter of this worker.
     pub(super) fn grant(&mut self, ticket: Ticket, server: Box<Server<N::Socket>>) {
-        let Some(server) = self.bind(ticket.session, server) else { return };
+        let Some(server) = self.bind(ticket.session, server) else {
+            return self.common.post(self.id, Mail::Retired { ticket });
+        };
         let Some(mut session) = self.take_session(ticket.session) else {
-            self.counters.late_grants += 1;
+            self.counters.lost_grants += 1;
             return self.checkin(server);
         };
         self.hand_over(&mut session, ticket.number, server);

@@ -4,6 +4,7 @@
 //! is known before it sends. Every statement carries an id that no other statement of the run has.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use pgdog::base::rng::{Rng, SeededRng};
@@ -15,6 +16,11 @@ use crate::frame::{
 };
 use crate::model::{Do, Expect, Fails, Model, Portal, REPORTED, SETTINGS, Settings};
 use crate::postgres::auth::{ScramClient, md5_answer};
+
+static SHOWN: OnceLock<Option<u32>> = OnceLock::new();
+
+/// Begins the text of notices that no statement has asked for.
+pub const ASIDE: &str = "aside";
 
 /// What a client is like.
 #[derive(Clone, Debug)]
@@ -30,6 +36,10 @@ pub struct Plan {
     pub cancels: bool,
     /// It may leave at any point, in the middle of a message too.
     pub vanishes: bool,
+    /// What it does with settings that no ParameterStatus shows.
+    pub unreported: Unreported,
+    /// It resets what its startup packet has set. With a pooler that resets to what the pooler's own has.
+    pub resets: bool,
     /// It uses LISTEN, which needs a server of its own.
     pub session_state: bool,
     /// The server may fail: an end of the connection is no error of the proxy's.
@@ -42,6 +52,15 @@ pub struct Plan {
     pub rows_max: u64,
 }
 
+/// A pooler cannot carry from server to server what no server reports: with one, a client only sets such settings, or
+/// only reads them, and must find them as they are at login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreported {
+    SetAndRead,
+    Set,
+    Read,
+}
+
 impl Plan {
     pub fn new(number: u32, units: u32) -> Plan {
         Plan {
@@ -52,6 +71,8 @@ impl Plan {
             units,
             cancels: true,
             vanishes: false,
+            unreported: Unreported::SetAndRead,
+            resets: true,
             session_state: false,
             tolerant: false,
             think_max: Duration::from_millis(5),
@@ -321,6 +342,7 @@ impl SimClient {
                 self.verdict = Verdict::Vanished;
                 return;
             }
+            self.tell(|| format!("> {}", String::from_utf8_lossy(&stage.send).replace('\0', "~")));
             turn.send.extend(stage.send);
             self.expects.extend(stage.expects);
         }
@@ -330,6 +352,7 @@ impl SimClient {
 
     fn frame(&mut self, frame: &Frame, send: &mut Vec<u8>) {
         self.answers += 1;
+        self.tell(|| format!("< {}", frame.print()));
         if self.recent.len() == 12 {
             self.recent.pop_front();
         }
@@ -340,8 +363,16 @@ impl SimClient {
         }
         match frame.tag {
             b'S' => self.note_parameter(frame),
+            b'N' if frame.field(b'M').is_some_and(|text| text.starts_with(ASIDE)) => {}
             b'A' if !self.model.listening => self.wrong("a notification without LISTEN".into()),
             _ => self.check(frame),
+        }
+    }
+
+    /// `SIM_CLIENT=7` shows what client 7 sends and gets.
+    fn tell(&self, line: impl FnOnce() -> String) {
+        if SHOWN.get_or_init(|| std::env::var("SIM_CLIENT").ok()?.parse().ok()) == &Some(self.number) {
+            println!("{}", line());
         }
     }
 
@@ -472,6 +503,12 @@ impl SimClient {
     fn statement(&mut self) -> Do {
         let id = self.id();
         let (name, values) = self.pick(&SETTINGS);
+        let (reported, reported_values) = self.pick(&SETTINGS[..REPORTED.len()]);
+        let read = if self.plan.unreported == Unreported::Set { reported } else { name };
+        let (name, values) = match self.plan.unreported {
+            Unreported::Read => (reported, reported_values),
+            _ => (name, values),
+        };
         match self.rng.below(100) {
             0..30 => Do::Row(id),
             30..42 => Do::Rows(id, 1 + self.rng.below(20) as i64),
@@ -485,9 +522,10 @@ impl SimClient {
                 let local = self.model.status == b'T' && self.chance(40);
                 Do::Set { name, value: self.pick(values), local }
             }
+            70..73 if !self.plan.resets && name == "application_name" => Do::Row(id),
             70..73 => Do::Reset(name),
-            73..80 => Do::Show(name),
-            80..85 => Do::Current(name, id),
+            73..80 => Do::Show(read),
+            80..85 => Do::Current(read, id),
             85..93 => Do::Insert(id),
             _ => Do::Count(id),
         }
@@ -925,6 +963,9 @@ impl SimClient {
 /// An error that tells of a failed server or connection, not of the statement.
 fn is_failure(frame: &Frame) -> bool {
     let code = frame.field(b'C').unwrap_or_default();
+    if frame.field(b'V').as_deref() == Some("FATAL") && matches!(&*code, "57014" | "25P03" | "54000") {
+        return true;
+    }
     code.starts_with("57P") || code.starts_with("08") || code.starts_with("53") || code.starts_with("58")
 }
 

@@ -86,8 +86,31 @@ impl PgHost {
         }
     }
 
-    /// Connections of the network that the server holds open.
+    /// Clients that have a process, as far as the other side has to know of it: not those whose connection broke, nor
+    /// those that a fault keeps from seeing its end.
+    pub fn clients(&self) -> usize {
+        let counts = |(id, socket): &(&BackendId, &SimSocket)| {
+            self.server.is_client(**id) && !self.net.is_broken(socket)
+        };
+        self.sockets.iter().filter(counts).count()
+    }
+
+    /// The same, each in words.
+    pub fn describe(&self) -> String {
+        let line = |(id, socket): (&BackendId, &SimSocket)| {
+            let seen = self.server.seen().into_iter().find(|seen| seen.id == *id);
+            let broken = self.net.is_broken(socket);
+            format!(
+                "{id:?} socket {:?} broken {broken}, client {}: {seen:?}",
+                socket.id(),
+                self.server.is_client(*id)
+            )
+        };
+        self.sockets.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Connections of the network that the server holds open, except those that a fault keeps from seeing their end.
     pub fn open(&self) -> usize {
-        self.sockets.len()
+        self.sockets.keys().filter(|id| !self.server.is_silent(**id)).count()
     }
 }

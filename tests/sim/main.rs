@@ -10,6 +10,7 @@ mod hostile;
 mod model;
 mod net;
 mod postgres;
+mod proxy;
 mod real;
 mod script;
 mod transcript;

@@ -126,6 +126,8 @@ struct End {
     write_closed: bool,
     /// The owner is gone.
     closed: bool,
+    /// Chance does not break it.
+    spared: bool,
     /// A write found no room: an event is owed.
     wants_room: bool,
     registered: Option<(PollId, u64)>,
@@ -315,6 +317,18 @@ impl SimNet {
         SimSocket { net: self.clone(), id: from }
     }
 
+    /// Breaks a connection, for both sides.
+    pub fn break_off(&self, socket: &SimSocket) {
+        self.core().break_both(socket.id);
+    }
+
+    /// One of the sides has had a reset, or given one.
+    pub fn is_broken(&self, socket: &SimSocket) -> bool {
+        let core = self.core();
+        let Some(end) = core.ends.get(&socket.id) else { return true };
+        end.broken || core.ends.get(&end.peer).is_none_or(|peer| peer.broken)
+    }
+
     // ------------------------------------------------------------------------------------ readiness
 
     pub fn new_poll(&self) -> PollId {
@@ -499,6 +513,7 @@ impl End {
             error: None,
             write_closed: false,
             closed: false,
+            spared: false,
             wants_room: false,
             registered: None,
             edge: false,
@@ -706,7 +721,13 @@ impl Core {
             return Ok(0);
         }
         let peer = end.peer;
-        if self.chance(|settings| settings.reset) {
+        // A cancel request whose connection breaks may arrive much later, whoever forwards it.
+        let is_cancel = bytes.get(4..8) == Some(&80_877_102_u32.to_be_bytes());
+        if let Some(end) = self.ends.get_mut(&id) {
+            end.spared |= is_cancel;
+        }
+        let spared = self.ends.get(&id).is_some_and(|end| end.spared);
+        if !spared && self.chance(|settings| settings.reset) {
             self.count("resets");
             self.break_both(id);
         }

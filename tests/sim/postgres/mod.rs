@@ -251,6 +251,15 @@ impl SimPg {
         live + self.leaving.iter().filter(|until| **until > now).count()
     }
 
+    /// A living, reading backend of a client.
+    pub fn is_client(&self, id: BackendId) -> bool {
+        self.backends.get(&id).is_some_and(|b| b.is_client && !b.is_closed() && !b.silent)
+    }
+
+    pub fn is_silent(&self, id: BackendId) -> bool {
+        self.backends.get(&id).is_some_and(|backend| backend.silent)
+    }
+
     /// All backends that have logged in and have not ended.
     pub fn seen(&self) -> Vec<Seen> {
         let open = self.backends.iter().filter(|(_, backend)| !backend.is_closed());

@@ -882,6 +882,7 @@ impl Parser<'_> {
                     }
                     _ => {}
                 }
+                let word = if word == "pg_catalog" && self.eat(".") { self.name()? } else { word };
                 if !self.eat("(") {
                     return Ok(Expr::Column(word));
                 }

@@ -1,0 +1,34 @@
+//! Deliberate bugs for the simulator's own tests, to show that its checkers see them. Without the feature `sabotage`
+//! nothing of this is in the program.
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// A server is not brought to its next client's settings.
+    MissedReset,
+    /// A server that goes keeps a buffer.
+    LostBuffer,
+    /// A Parse that the server ignored counts as done.
+    SkippedParse,
+}
+
+#[cfg(feature = "sabotage")]
+thread_local! {
+    static ON: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+}
+
+/// Whether this thread is to have the bug.
+#[inline(always)]
+pub fn is_on(bug: Bug) -> bool {
+    #[cfg(feature = "sabotage")]
+    return ON.get() == Some(bug);
+    #[cfg(not(feature = "sabotage"))]
+    {
+        let _ = bug;
+        false
+    }
+}
+
+#[cfg(feature = "sabotage")]
+pub fn switch(bug: Option<Bug>) {
+    ON.set(bug);
+}

@@ -1,0 +1,170 @@
+//! What a seed plays: configuration, clients, faults. Everything follows from the seed.
+
+use std::time::Duration;
+
+use pgdog::base::rng::{Rng, SeededRng};
+use pgdog::config::Config;
+use pgdog::config::load::{Sources, Text, build};
+
+use super::operator;
+use crate::net::Settings;
+
+pub const PG_PORT: u16 = 5432;
+/// A name that the simulated resolver knows.
+pub const PG_NAME: &str = "db.example";
+
+#[derive(Clone, Debug)]
+pub struct UserScene {
+    pub name: &'static str,
+    pub is_session: bool,
+    pub size: u64,
+    pub min: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Scene {
+    pub workers: usize,
+    /// Nothing fails: every client must get every answer.
+    pub is_clean: bool,
+    pub auth: &'static str,
+    pub host: &'static str,
+    pub users: Vec<UserScene>,
+    /// Clients at one time.
+    pub clients: usize,
+    pub units: u32,
+    /// Statements after which no more clients come.
+    pub statements: usize,
+    pub vanish_percent: u64,
+    pub intruders: usize,
+    /// Lines of `[general]`.
+    pub general: Vec<String>,
+    pub commands: Vec<(u64, String)>,
+    pub settings: Settings,
+    pub think_max: Duration,
+    pub deregister_fails: u64,
+    /// Mean pause between two faults, in microseconds.
+    pub fault_pause: u64,
+    pub lies: bool,
+}
+
+const USERS: [&str; 4] = ["postgres", "md5er", "scrammer", "plainer"];
+
+impl Scene {
+    pub fn new(seed: u64) -> Scene {
+        let mut rng = SeededRng::new(seed ^ 0x5343_454e_4500);
+        let is_clean = rng.below(3) == 0;
+        let workers = [2, 2, 2, 2, 1, 3][rng.below(6) as usize];
+        let mut users = Vec::new();
+        for name in USERS {
+            if users.is_empty() || rng.below(4) == 0 {
+                let is_session = rng.below(5) == 0;
+                let size = 1 + rng.below(4);
+                users.push(UserScene { name, is_session, size, min: rng.below(2).min(size) });
+            }
+        }
+        let auth = ["trust", "trust", "trust", "plain", "md5", "scram"][rng.below(6) as usize];
+        let mut general = vec![format!("workers = {workers}"), format!("auth_type = \"{auth}\"")];
+        let mut set = |key: &str, from: u64, to: u64, rng: &mut SeededRng| {
+            general.push(format!("{key} = {}", from + rng.below(to - from + 1)));
+        };
+        set("idle_timeout", 200, 3_000, &mut rng);
+        set("prepared_statements_limit", 1, 12, &mut rng);
+        if rng.below(3) == 0 {
+            set("server_lifetime", 100, 1_000, &mut rng);
+            set("server_lifetime_jitter", 0, 100, &mut rng);
+        }
+        if is_clean {
+            set("checkout_timeout", 300_000, 300_000, &mut rng);
+        } else {
+            set("checkout_timeout", 20, 2_000, &mut rng);
+            set("query_timeout", 300, 2_000, &mut rng);
+            set("client_idle_in_transaction_timeout", 300, 3_000, &mut rng);
+            set("client_idle_timeout", 1_000, 5_000, &mut rng);
+            set("client_login_timeout", 1_000, 5_000, &mut rng);
+            set("connect_timeout", 50, 1_000, &mut rng);
+            set("connect_attempts", 1, 3, &mut rng);
+            set("connect_attempt_delay", 0, 50, &mut rng);
+            set("rollback_timeout", 50, 1_000, &mut rng);
+            let recoveries = ["recover", "recover", "rollback_only", "drop"];
+            let pick = |rng: &mut SeededRng| recoveries[rng.below(4) as usize];
+            general.push(format!("connection_recovery = \"{}\"", pick(&mut rng)));
+            general.push(format!("client_connection_recovery = \"{}\"", pick(&mut rng)));
+        }
+        let mut settings = if rng.below(8) == 0 { Settings::calm() } else { Settings::default() };
+        if !is_clean {
+            settings.reset = rng.below(2);
+        }
+        let commands = commands(&mut rng, is_clean);
+        Scene {
+            workers,
+            is_clean,
+            auth,
+            host: if rng.below(4) == 0 { PG_NAME } else { "10.0.0.1" },
+            users,
+            clients: 20 + rng.below(8) as usize,
+            units: 30 + rng.below(60) as u32,
+            statements: 2_000,
+            vanish_percent: rng.below(40),
+            intruders: if !is_clean && rng.below(2) == 0 { rng.below(6) as usize } else { 0 },
+            general,
+            commands,
+            settings,
+            think_max: Duration::from_micros(rng.below(2_000)),
+            deregister_fails: if rng.below(8) == 0 { 100 } else { 0 },
+            fault_pause: 2_000 + rng.below(60_000),
+            lies: !is_clean && rng.below(4) == 0,
+        }
+    }
+
+    /// The configuration after `reloads` reloads.
+    pub fn config(&self, reloads: u64) -> Config {
+        let mut rng = SeededRng::new(reloads ^ 0x434f_4e46);
+        let general = self.general.join("\n");
+        let text = format!(
+            "[general]\n{general}\n[admin]\npassword = \"{}\"\n[[databases]]\nname = \"postgres\"\nhost = \"{}\"\n\
+             port = {PG_PORT}\n",
+            operator::PASSWORD,
+            self.host,
+        );
+        let mut users = String::new();
+        for user in &self.users {
+            // A reload changes the pools of some users, and leaves others as they are.
+            let size = if reloads > 0 && rng.below(2) == 0 { 1 + rng.below(4) } else { user.size };
+            let mode = if user.is_session { "session" } else { "transaction" };
+            users += &format!(
+                "[[users]]\nname = \"{}\"\ndatabase = \"postgres\"\npassword = \"geheim\"\npool_size = {size}\n\
+                 min_pool_size = {}\npooler_mode = \"{mode}\"\n",
+                user.name,
+                user.min.min(size),
+            );
+        }
+        let sources = Sources {
+            config: Some(Text { file: "pgdog.toml", text: &text }),
+            users: Some(Text { file: "users.toml", text: &users }),
+            ..Sources::default()
+        };
+        match build(&sources).into_result() {
+            Ok((config, _)) => config,
+            Err(problems) => panic!("{problems:?}\n{text}{users}"),
+        }
+    }
+}
+
+fn commands(rng: &mut SeededRng, is_clean: bool) -> Vec<(u64, String)> {
+    let mut commands = Vec::new();
+    let long = if is_clean { 300_000 } else { 100_000 };
+    for _ in 0..rng.below(12) {
+        let pause = rng.below(long);
+        match rng.below(6) {
+            0 => {
+                commands.push((pause, "PAUSE".to_string()));
+                commands.push((rng.below(30_000), "RESUME".to_string()));
+            }
+            1 => commands.push((pause, "RECONNECT".to_string())),
+            2 | 3 => commands.push((pause, "RELOAD".to_string())),
+            4 => commands.push((pause, "SHOW POOLS".to_string())),
+            _ => commands.push((pause, "SHOW SERVERS".to_string())),
+        }
+    }
+    commands
+}
