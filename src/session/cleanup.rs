@@ -102,9 +102,7 @@ impl<S> Server<S> {
     pub fn on_bytes(&mut self, cx: &mut Cx<'_, S>) -> Unbound {
         if let Phase::Closing { .. } = self.phase {
             // Whatever it says, only its end matters.
-            let relay = &mut self.inbound.relay;
-            relay.advance(relay.unparsed().len());
-            super::server::free_sent(relay, None);
+            self.forget_bytes();
             return Unbound::Going;
         }
         loop {
@@ -173,9 +171,17 @@ impl<S> Server<S> {
         // that has gone is always part of something that is owed.
         let says_it = greeted && self.is_settled();
         self.phase = Phase::Closing { until: now + CLOSE_TIMEOUT };
+        // A relay full of what was not understood would leave no room to read its end.
+        self.forget_bytes();
         if says_it {
             self.outbox.own(|buf| buf.extend_from_slice(encode::TERMINATE));
         }
+    }
+
+    fn forget_bytes(&mut self) {
+        let relay = &mut self.inbound.relay;
+        relay.advance(relay.unparsed().len());
+        super::server::free_sent(relay, None);
     }
 
     /// One frame; none if more of it must arrive first.

@@ -199,7 +199,8 @@ impl<S> Common<S> {
 }
 
 /// Every interleaving of a few threads, by loom.
-#[cfg(all(test, pgdog_loom))]
+#[cfg(test)]
+#[cfg(pgdog_loom)]
 mod loom_tests {
     use loom::sync::{Mutex, Notify};
     use loom::thread;
