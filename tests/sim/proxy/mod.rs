@@ -508,11 +508,12 @@ impl Run {
             if self.is_healed() && now > self.healed_at + END_MAX {
                 let waiting: Vec<_> = self.guests.iter().map(|(_, guest)| guest.client.waiting_for()).collect();
                 return Err(format!(
-                    "stuck, {} s after the last fault; pools {}; console {}:\n{}",
+                    "stuck, {} s after the last fault; pools {}; console {}:\n{}\n{}",
                     END_MAX.as_secs(),
                     self.pools(),
                     self.operator.as_ref().is_none_or(Operator::is_gone),
-                    waiting.join("\n")
+                    waiting.join("\n"),
+                    self.host.describe(),
                 ));
             }
         }
