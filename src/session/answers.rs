@@ -143,6 +143,7 @@ impl<S> Session<S> {
                 link.parsed(define.statement.id);
                 link.server.prepared.insert(define.statement.id);
             }
+            Note::Closes(id) => link.server.prepared.remove(id),
             _ => {}
         }
     }

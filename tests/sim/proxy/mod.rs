@@ -5,6 +5,8 @@ mod bug;
 mod check;
 mod driver;
 mod operator;
+#[cfg(feature = "sabotage")]
+mod sabotage;
 mod scene;
 mod sweep;
 mod wire;
