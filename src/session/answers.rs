@@ -149,6 +149,7 @@ impl<S> Session<S> {
                 link.server.prepared.insert(define.statement.id);
             }
             Note::Unnamed(_) | Note::ForgetsUnnamed => link.unnamed_since = None,
+            Note::Closes(id) => link.server.prepared.remove(id),
             _ => {}
         }
     }

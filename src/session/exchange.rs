@@ -53,6 +53,8 @@ pub enum Note {
     ForgetsUnnamed,
     /// The server loses a statement to make room.
     Evicts(u64),
+    /// The server has no longer the statement once this is done.
+    Closes(u64),
     /// The last query that brings the server to its session's settings.
     Settings,
     /// DISCARD ALL.

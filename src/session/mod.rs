@@ -206,7 +206,6 @@ impl<S> Session<S> {
         match side {
             Side::Client => match &self.state {
                 State::Login(_) | State::Waiting { .. } => false,
-                State::Closing { .. } | State::Cancelling { .. } => true,
                 State::Running(run) => !run.is_held() && self.client.inbound.relay.has_room(),
                 State::Idle { .. } => {
                     self.client.inbound.relay.has_room() && self.client.outbox.own_bytes() < OWN_BYTES_MAX
@@ -570,6 +569,8 @@ impl<S> Session<S> {
             server.outbox.adopt(0, &mut self.client.inbound.relay, cx.chunks);
         }
         free_sent(&mut server.inbound.relay, None);
+        // Nobody waits any more for what this server was not sent.
+        self.free_sent();
         server
     }
 }

@@ -212,7 +212,8 @@ impl<S> Session<S> {
             if server.outbox.own_bytes() >= OWN_BYTES_MAX || server.exchanges.len() >= EXCHANGES_MAX {
                 return;
             }
-            if run.pipelined >= PIPELINED_TRANSACTIONS_MAX {
+            // Inside a COPY the server waits for us, not we for it.
+            if run.pipelined >= PIPELINED_TRANSACTIONS_MAX && server.exchanges.copying() == Copying::No {
                 if !server.exchanges.is_empty() {
                     return;
                 }
@@ -688,13 +689,11 @@ impl<S> Link<S> {
     }
 
     fn has(&mut self, id: u64) -> Has {
-        if self.server.prepared.touch(id) {
-            return Has::Yes;
-        }
-        // The last one counts: an earlier one may have failed.
+        // The last one counts: an earlier one may have failed, and a later one may undo it.
         match self.parsing.iter().rev().find(|(parsing, _)| *parsing == id) {
             Some((_, batch)) if *batch == self.batch => Has::Yes,
             Some(_) => Has::Perhaps,
+            None if self.server.prepared.touch(id) => Has::Yes,
             None if self.is_evicting(id) => Has::Perhaps,
             None => Has::No,
         }
@@ -719,7 +718,8 @@ impl<S> Link<S> {
         let name = statement.name.as_bytes();
         if has == Has::Perhaps {
             self.server.outbox.own(|buf| encode::close(buf, b'S', name));
-            self.ask(Exchange::new(What::Close, Order::Swallow));
+            let note = Note::Closes(statement.id);
+            self.ask(Exchange::noting(What::Close, Order::Swallow, note));
         }
         self.server.outbox.own(|buf| encode::parse(buf, name, &statement.key.body));
         let ignored = self.ask(Exchange::noting(What::Parse, order, note));

@@ -212,6 +212,25 @@ impl<N: Net> Worker<N> {
         }
     }
 
+    /// What has something to do, in words; for tests.
+    pub fn describe_ready(&self) -> Vec<String> {
+        let describe = |token: &u64| match self.table.get(*token) {
+            Some(Entry::Session(session)) => {
+                let servers = session.links.iter().map(|link| link.server.ready).collect::<Vec<_>>();
+                format!(
+                    "session, {}, client {:?}, servers {servers:?}",
+                    session.row(self.now).state,
+                    session.client.ready,
+                )
+            }
+            Some(Entry::Server(server)) => {
+                format!("server, {:?}, {:?}", server.phase, server.ready)
+            }
+            _ => "other".to_owned(),
+        };
+        self.ready.iter().map(describe).collect()
+    }
+
     /// How many things have something to do now.
     pub fn ready_count(&self) -> usize {
         self.ready.len()

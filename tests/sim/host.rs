@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 
 use pgdog::base::time::Time;
 
@@ -19,6 +20,19 @@ pub struct PgHost {
     poll: PollId,
     sockets: BTreeMap<BackendId, SimSocket>,
 }
+
+/// `SIM_BACKEND=7` shows what goes to and from that backend.
+fn show(way: &str, id: BackendId, now: Time, bytes: &[u8]) {
+    if SHOWN.get_or_init(|| std::env::var("SIM_BACKEND").ok()?.parse().ok()) == &Some(id.0) {
+        println!(
+            "{way}{} {now:?} {}",
+            id.0,
+            String::from_utf8_lossy(bytes).replace('\0', "~").replace('\n', "|")
+        );
+    }
+}
+
+static SHOWN: OnceLock<Option<u32>> = OnceLock::new();
 
 impl PgHost {
     pub fn new(net: &SimNet, address: SocketAddr, server: SimPg) -> PgHost {
@@ -59,7 +73,10 @@ impl PgHost {
             let Some(socket) = self.sockets.get_mut(&id) else { return };
             if !self.server.output(id).is_empty() {
                 match socket.write(self.server.output(id)) {
-                    Ok(count) => self.server.sent(id, count, now),
+                    Ok(count) => {
+                        show("<", id, now, &self.server.output(id)[..count]);
+                        self.server.sent(id, count, now);
+                    }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                     Err(_) => self.server.on_reset(id, now),
                 }
@@ -79,7 +96,10 @@ impl PgHost {
             let mut buffer = [0; READ_BYTES];
             match socket.read(&mut buffer) {
                 Ok(0) => self.server.on_eof(id, now),
-                Ok(count) => self.server.on_bytes(id, &buffer[..count], now),
+                Ok(count) => {
+                    show(">", id, now, &buffer[..count]);
+                    self.server.on_bytes(id, &buffer[..count], now);
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(_) => self.server.on_reset(id, now),
             }

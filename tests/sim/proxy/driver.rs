@@ -67,7 +67,11 @@ impl Driver {
     pub fn describe(&self) -> String {
         let Driver { stage, left, worker, .. } = self;
         let (ready, until) = (worker.ready_count(), worker.wait_until());
-        format!("{stage:?}, {left} left, {ready} ready, asleep until {until:?}, now {:?}", self.net.now())
+        let what = worker.describe_ready();
+        format!(
+            "{stage:?}, {left} left, {ready} ready {what:?}, asleep until {until:?}, now {:?}",
+            self.net.now()
+        )
     }
 
     /// When it wakes by itself.

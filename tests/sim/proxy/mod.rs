@@ -5,6 +5,8 @@ mod bug;
 mod check;
 mod driver;
 mod operator;
+#[cfg(feature = "sabotage")]
+mod sabotage;
 mod scene;
 mod sweep;
 mod wire;
@@ -510,11 +512,12 @@ impl Run {
                 let waiting: Vec<_> =
                     self.guests.iter().map(|(_, guest)| guest.client.waiting_for()).collect();
                 return Err(format!(
-                    "stuck, {} s after the last fault; pools {}; console {}:\n{}",
+                    "stuck, {} s after the last fault; pools {}; console {}:\n{}\n{}",
                     END_MAX.as_secs(),
                     self.pools(),
                     self.operator.as_ref().is_none_or(Operator::is_gone),
-                    waiting.join("\n")
+                    waiting.join("\n"),
+                    self.host.describe(),
                 ));
             }
         }

@@ -12,7 +12,7 @@ use super::{Report, Run};
 /// Threads of a sweep.
 const THREADS: u64 = 2;
 /// Seeds of a sweep without SIM_SEEDS.
-const SEEDS: u64 = 300;
+pub const SEEDS: u64 = 300;
 
 /// What every sweep of the default size must have met: the race table.
 const MARKS: [&str; 12] = [
@@ -56,7 +56,7 @@ fn name_panics() {
     });
 }
 
-fn play(seed: u64, bug: Option<SimBug>) -> Result<Report, String> {
+pub fn play(seed: u64, bug: Option<SimBug>) -> Result<Report, String> {
     SEED.set(Some(seed));
     let mut run = Run::new(seed, bug);
     let outcome = run.play();
