@@ -59,7 +59,11 @@ check:
 
 unit:
 	$(call stage,unit$(comma) layer and integration tests)
-	@cargo test --quiet --locked
+	@cargo test --quiet --locked -- --skip proxy::
+	$(call stage,simulator: many seeds)
+	@cargo test --quiet --locked --test sim -- --nocapture proxy::
+	$(call stage,simulator: deliberate bugs are found)
+	@cargo test --quiet --locked --features sabotage --test sim -- --nocapture proxy::sabotage
 
 comma := ,
 
@@ -79,7 +83,7 @@ fuzz:
 	@tests/tools/fuzz.sh '$(SECONDS)'
 
 sim:
-	@SIM_SEEDS='$(SEEDS)' cargo test --release --locked --test sim
+	@SIM_SEEDS='$(SEEDS)' cargo test --quiet --locked --test sim -- --nocapture proxy::
 
 clean:
 	cargo clean
