@@ -60,7 +60,11 @@ check:
 
 unit:
 	$(call stage,unit$(comma) layer and integration tests)
-	@cargo test --quiet --locked
+	@cargo test --quiet --locked -- --skip proxy::
+	$(call stage,simulator: many seeds)
+	@cargo test --quiet --locked --test sim -- --nocapture proxy::
+	$(call stage,simulator: deliberate bugs are found)
+	@cargo test --quiet --locked --features sabotage --test sim -- --nocapture proxy::sabotage
 
 comma := ,
 
@@ -80,7 +84,7 @@ fuzz:
 	@tests/tools/fuzz.sh '$(SECONDS)'
 
 sim:
-	@SIM_SEEDS='$(SEEDS)' cargo test --release --locked --test sim
+	@SIM_SEEDS='$(SEEDS)' cargo test --quiet --locked --test sim -- --nocapture proxy::
 
 # Its own target folder: the flag would make everything else be built again.
 loom:

@@ -212,8 +212,10 @@ impl<S> Session<S> {
             if server.outbox.own_bytes() >= OWN_BYTES_MAX || server.exchanges.len() >= EXCHANGES_MAX {
                 return;
             }
-            // Inside a COPY the server waits for us, not we for it.
-            if run.pipelined >= PIPELINED_TRANSACTIONS_MAX && server.exchanges.copying() == Copying::No {
+            // Inside a COPY, or in the middle of a message, the server waits for us, not we for it.
+            let between = self.client.inbound.passing == Passing::Nothing
+                && server.exchanges.copying() == Copying::No;
+            if run.pipelined >= PIPELINED_TRANSACTIONS_MAX && between {
                 if !server.exchanges.is_empty() {
                     return;
                 }
