@@ -192,7 +192,10 @@ impl<S> Session<S> {
         self.forward_error(at, header);
         // Something is still owed: the error was that of an earlier batch, not of the Execute at the gate.
         if self.links[at].server.exchanges.is_empty() {
-            self.on_gate_answer(b'E');
+            // The error of an earlier query leaves the Execute at the gate where it is.
+            if !self.links[at].server.exchanges.ends_with_execute() {
+                self.on_gate_answer(b'E');
+            }
         }
         self.emit_fakes();
         Ok(())

@@ -170,6 +170,11 @@ impl Exchanges {
         self.queue.len()
     }
 
+    /// The last message that was sent is an Execute that is still owed its answer.
+    pub fn ends_with_execute(&self) -> bool {
+        self.queue.back().is_some_and(|exchange| exchange.what == What::Execute)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Exchange> {
         self.queue.iter()
     }

@@ -337,7 +337,8 @@ impl<N: Net> Worker<N> {
         if self.adopt(&mut server, token) {
             return Some(server);
         }
-        self.discard(server, true);
+        // Nothing will be heard of it: its slot is free when it has had its time to go.
+        self.discard(server, false);
         None
     }
 
@@ -433,9 +434,8 @@ impl<N: Net> Worker<N> {
     pub(super) fn close_parked(&mut self, mut server: Held<N>) {
         if server.home.worker != self.id {
             let token = self.table.insert(Entry::Away);
-            if !self.adopt(&mut server, token) {
-                return self.free_slot(*server);
-            }
+            // If that fails nothing will be heard of it: its slot is free when it has had its time to go.
+            self.adopt(&mut server, token);
         }
         self.say_goodbye(server);
     }
