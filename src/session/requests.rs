@@ -213,8 +213,8 @@ impl<S> Session<S> {
                 return;
             }
             // Inside a COPY, or in the middle of a message, the server waits for us, not we for it.
-            let between = self.client.inbound.passing == Passing::Nothing
-                && server.exchanges.copying() == Copying::No;
+            let between =
+                self.client.inbound.passing == Passing::Nothing && server.exchanges.copying() == Copying::No;
             if run.pipelined >= PIPELINED_TRANSACTIONS_MAX && between {
                 if !server.exchanges.is_empty() {
                     return;

@@ -21,10 +21,15 @@ pub struct PgHost {
     sockets: BTreeMap<BackendId, SimSocket>,
 }
 
-/// `SIM_BACKEND=7` shows what goes to and from that backend.
+/// `SIM_BACKEND=7` shows what goes to and from that backend, 0 of all.
 fn show(way: &str, id: BackendId, now: Time, bytes: &[u8]) {
-    if SHOWN.get_or_init(|| std::env::var("SIM_BACKEND").ok()?.parse().ok()) == &Some(id.0) {
-        println!("{way}{} {now:?} {}", id.0, String::from_utf8_lossy(bytes).replace('\0', "~").replace('\n', "|"));
+    let shown = *SHOWN.get_or_init(|| std::env::var("SIM_BACKEND").ok()?.parse().ok());
+    if shown == Some(id.0) || shown == Some(0) {
+        println!(
+            "{way}{} {now:?} {}",
+            id.0,
+            String::from_utf8_lossy(bytes).replace('\0', "~").replace('\n', "|")
+        );
     }
 }
 
@@ -116,7 +121,11 @@ impl PgHost {
         let line = |(id, socket): (&BackendId, &SimSocket)| {
             let seen = self.server.seen().into_iter().find(|seen| seen.id == *id);
             let broken = self.net.is_broken(socket);
-            format!("{id:?} socket {:?} broken {broken}, client {}: {seen:?}", socket.id(), self.server.is_client(*id))
+            format!(
+                "{id:?} socket {:?} broken {broken}, client {}: {seen:?}",
+                socket.id(),
+                self.server.is_client(*id)
+            )
         };
         self.sockets.iter().map(line).collect::<Vec<_>>().join("\n")
     }

