@@ -677,6 +677,15 @@ impl<S> Link<S> {
             Some((_, batch)) if *batch == self.batch => Has::Yes,
             Some(_) => Has::Perhaps,
             None if self.server.prepared.touch(id) => Has::Yes,
+            // The server may ignore the Close that makes room.
+            None if self
+                .server
+                .exchanges
+                .iter()
+                .any(|e| matches!(e.note, Note::Evicts(gone) if gone == id)) =>
+            {
+                Has::Perhaps
+            }
             None => Has::No,
         }
     }

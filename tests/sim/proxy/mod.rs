@@ -283,6 +283,9 @@ impl Run {
         }
         self.invite();
         let slots: usize = self.watches.iter().map(|watch| watch.pool.config.size).sum();
+        // A server that could not be taken over is closed without a goodbye: its end is still on the way.
+        let lost: u64 = self.drivers.iter().map(|driver| driver.worker.counters.deregister_failures).sum();
+        let slots = slots + lost as usize;
         let clients = self.host.clients();
         if clients > slots {
             let (seen, pools) = (self.host.describe(), self.pools());
