@@ -364,7 +364,8 @@ impl<S> Session<S> {
             char::from(fault.tag),
             fault.expected,
         );
-        let error = if fault.tag == b'G' {
+        let behind_copy = matches!(fault.expected, Some(What::Query | What::Execute));
+        let error = if fault.tag == b'G' && behind_copy {
             ClientError::SyncBehindCopy
         } else {
             ClientError::ServerOutOfSync { fatal: true }

@@ -21,9 +21,10 @@ pub struct PgHost {
     sockets: BTreeMap<BackendId, SimSocket>,
 }
 
-/// `SIM_BACKEND=7` shows what goes to and from that backend.
+/// `SIM_BACKEND=7` shows what goes to and from that backend, 0 of all.
 fn show(way: &str, id: BackendId, now: Time, bytes: &[u8]) {
-    if SHOWN.get_or_init(|| std::env::var("SIM_BACKEND").ok()?.parse().ok()) == &Some(id.0) {
+    let shown = *SHOWN.get_or_init(|| std::env::var("SIM_BACKEND").ok()?.parse().ok());
+    if shown == Some(id.0) || shown == Some(0) {
         println!(
             "{way}{} {now:?} {}",
             id.0,

@@ -72,7 +72,7 @@ impl Watch {
             self.overtaken += gone.iter().filter(|(_, round)| *round > since).count() as u32;
             self.overtaken_max = self.overtaken_max.max(self.overtaken);
             // One who left of its own while another came and was served at once looks like one who was served.
-            let bound = if workers == 1 { 2 } else { OVERTAKEN_MAX + 2 };
+            let bound = if workers == 1 { 2 } else { OVERTAKEN_MAX + 8 };
             if self.overtaken > bound {
                 return Err(format!("{oldest:?} was overtaken {} times", self.overtaken));
             }

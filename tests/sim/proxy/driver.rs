@@ -34,6 +34,8 @@ pub struct Driver {
     events: VecDeque<Event>,
     left: usize,
     last_grant: Option<Ticket>,
+    /// It does not run before that.
+    pub held_until: Time,
     /// How often in a row it has served something and nothing came of it.
     pub idle_serves: u32,
     /// Races that only the letters show.
@@ -52,6 +54,7 @@ impl Driver {
             events: VecDeque::new(),
             left: 0,
             last_grant: None,
+            held_until: Time::ZERO,
             idle_serves: 0,
             marks: BTreeMap::new(),
         }

@@ -46,7 +46,7 @@ const END_MAX: Duration = Duration::from_secs(60);
 /// Simulated time after which nothing new fails.
 const FAULTS_MAX: Duration = Duration::from_secs(20);
 /// The same before the first client has come: for whoever waits for the checkout of a whole run.
-const CLEAN_MAX: Duration = Duration::from_secs(280);
+const CLEAN_MAX: Duration = Duration::from_secs(90);
 /// Steps of a run; more means that something turns on the spot.
 const STEPS_MAX: u64 = 5_000_000;
 /// How often in a row a worker may serve what has nothing to do.
@@ -55,7 +55,7 @@ const IDLE_SERVES_MAX: u32 = 2_000;
 const REST: Duration = Duration::from_secs(70);
 
 /// Longer than the checkout of a run without faults.
-const REST_CLEAN: Duration = Duration::from_secs(310);
+const REST_CLEAN: Duration = Duration::from_secs(110);
 
 /// What a run has shown.
 #[derive(Clone, Debug, Default)]
@@ -284,6 +284,9 @@ impl Run {
         }
         self.invite();
         let slots: usize = self.watches.iter().map(|watch| watch.pool.config.size).sum();
+        // A server that could not be taken over is closed without a goodbye: its end is still on the way.
+        let lost: u64 = self.drivers.iter().map(|driver| driver.worker.counters.deregister_failures).sum();
+        let slots = slots + lost as usize;
         let clients = self.host.clients();
         if clients > slots {
             let (seen, pools) = (self.host.describe(), self.pools());
@@ -539,7 +542,9 @@ impl Run {
                 self.host.next_time(),
             ));
         }
-        let awake: Vec<usize> = (0..self.drivers.len()).filter(|at| !self.drivers[*at].is_asleep()).collect();
+        let now = self.net.now();
+        let runs = |driver: &Driver| driver.held_until <= now && !driver.is_asleep();
+        let awake: Vec<usize> = (0..self.drivers.len()).filter(|at| runs(&self.drivers[*at])).collect();
         let mut moved = false;
         if awake.is_empty() || self.rng.below(6) == 0 {
             moved = self.others()?;
@@ -551,6 +556,10 @@ impl Run {
         if !awake.is_empty() {
             let at = awake[self.rng.below(awake.len() as u64) as usize];
             self.drivers[at].step(&mut self.rng);
+            if self.rng.below(1_000) == 0 {
+                // Its thread does not get the processor for a while.
+                self.drivers[at].held_until = now + Duration::from_micros(self.rng.below(5_000));
+            }
             if self.drivers[at].idle_serves > IDLE_SERVES_MAX {
                 return Err(format!("a worker turns on the spot: {}", self.drivers[at].describe()));
             }
@@ -594,6 +603,7 @@ impl Run {
         }
         for driver in &self.drivers {
             at(driver.next_time());
+            at(driver.held_until);
         }
         {
             let shared = self.shared.lock();

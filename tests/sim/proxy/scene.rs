@@ -74,7 +74,7 @@ impl Scene {
             set("server_lifetime_jitter", 0, 100, &mut rng);
         }
         if is_clean {
-            set("checkout_timeout", 300_000, 300_000, &mut rng);
+            set("checkout_timeout", 100_000, 100_000, &mut rng);
         } else {
             set("checkout_timeout", 20, 2_000, &mut rng);
             set("query_timeout", 300, 2_000, &mut rng);
