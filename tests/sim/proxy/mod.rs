@@ -566,7 +566,7 @@ impl Run {
             for watch in &mut self.watches {
                 watch.look(self.scene.workers)?;
             }
-            if self.report.steps % 64 == 0 {
+            if self.report.steps.is_multiple_of(64) {
                 self.check_memory()?;
             }
         }
