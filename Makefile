@@ -15,7 +15,7 @@ ARGS ?=
 
 stage = @printf '\n\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help setup demo test test-full check unit real bench fuzz sim clean
+.PHONY: help setup demo test test-full check unit real bench fuzz sim loom clean
 
 help:
 	@echo 'make demo [ARGS=--once]   throwaway PostgreSQL servers with pgdog before them, to play with'
@@ -24,6 +24,7 @@ help:
 	@echo 'make bench [ARGS=…]       pgdog beside pgbouncer and no proxy; writes bench/RESULTS.md (ARGS=--help)'
 	@echo 'make fuzz [SECONDS=30]    every fuzz target for so long'
 	@echo 'make sim [SEEDS=100]      the simulator with so many seeds'
+	@echo 'make loom                 every interleaving of the mailbox, and of grant against withdraw'
 	@echo 'make setup                only install what the above need'
 
 setup:
@@ -41,7 +42,7 @@ demo:
 
 test: setup check unit real
 
-test-full: setup check unit
+test-full: setup check unit loom
 	$(call stage,every suite; release build)
 	@cargo build --quiet --release --locked
 	@PGDOG_BIN='$(BUILD)/release/pgdog' $(PYTHON) -m pytest tests/real --full
@@ -84,6 +85,11 @@ fuzz:
 
 sim:
 	@SIM_SEEDS='$(SEEDS)' cargo test --quiet --locked --test sim -- --nocapture proxy::
+
+# Its own target folder: the flag would make everything else be built again.
+loom:
+	$(call stage,loom)
+	@RUSTFLAGS='--cfg pgdog_loom' cargo test --quiet --locked --release --target-dir '$(BUILD)/loom' --lib loom_tests
 
 clean:
 	cargo clean

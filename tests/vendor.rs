@@ -26,12 +26,32 @@ fn read(name: &str) -> String {
     fs::read_to_string(path(name)).expect(name)
 }
 
-/// The names under `dependencies`, `dev-dependencies` and `build-dependencies`.
+/// The names under `dependencies`, `dev-dependencies` and `build-dependencies`, those of single targets too.
 fn direct(manifest: &str) -> BTreeSet<String> {
     let manifest = DeTable::parse(manifest).expect("a manifest");
-    let tables = ["dependencies", "dev-dependencies", "build-dependencies"];
-    let tables = tables.iter().filter_map(|name| manifest.get_ref().get(*name)?.get_ref().as_table());
+    let targets = manifest.get_ref().get("target").and_then(|targets| targets.get_ref().as_table());
+    let targets = targets.into_iter().flat_map(|targets| targets.values());
+    let places =
+        targets.filter_map(|target| target.get_ref().as_table()).chain(std::iter::once(manifest.get_ref()));
+    let kinds = ["dependencies", "dev-dependencies", "build-dependencies"];
+    let tables = places.flat_map(|place| {
+        kinds.iter().filter_map(|kind| place.get(*kind)?.get_ref().as_table()).collect::<Vec<_>>()
+    });
     tables.flat_map(|table| table.keys().map(|name| name.get_ref().to_string())).collect()
+}
+
+/// The direct dependencies, and the locked version of each: of the product, and of the targets for fuzzing.
+fn all() -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    for folder in ["fuzz/", ""] {
+        let versions = locked(&read(&format!("{folder}Cargo.lock")));
+        let names = direct(&read(&format!("{folder}Cargo.toml")));
+        all.extend(names.into_iter().filter(|name| name != "pgdog").map(|name| {
+            let version = versions[&name].clone();
+            (name, version)
+        }));
+    }
+    all
 }
 
 /// The locked versions of a direct dependency, by name, without what follows a plus sign.
@@ -74,12 +94,12 @@ fn faults(note: &str, name: &str, version: &str) -> Vec<String> {
 
 #[test]
 fn every_direct_dependency_has_its_note() {
-    let (names, versions) = (direct(&read("Cargo.toml")), locked(&read("Cargo.lock")));
-    assert!(names.contains("mio") && names.contains("tokio-postgres"), "{names:?}");
+    let all = all();
+    assert!(["mio", "tokio-postgres", "loom", "libfuzzer-sys"].iter().all(|name| all.contains_key(*name)));
     let mut wrong = Vec::new();
-    for name in &names {
+    for (name, version) in &all {
         match fs::read_to_string(path(&format!("vendor-notes/{name}.md"))) {
-            Ok(note) => wrong.extend(faults(&note, name, &versions[name])),
+            Ok(note) => wrong.extend(faults(&note, name, version)),
             Err(error) => wrong.push(format!("{name}: vendor-notes/{name}.md: {error}")),
         }
     }
@@ -88,10 +108,10 @@ fn every_direct_dependency_has_its_note() {
 
 #[test]
 fn every_note_is_about_a_direct_dependency() {
-    let names = direct(&read("Cargo.toml"));
+    let all = all();
     for entry in fs::read_dir(path("vendor-notes")).expect("vendor-notes") {
         let file = entry.expect("vendor-notes").file_name().into_string().expect("a name in UTF-8");
-        assert!(names.contains(file.trim_end_matches(".md")), "{file} is about nothing");
+        assert!(all.contains_key(file.trim_end_matches(".md")), "{file} is about nothing");
     }
 }
 

@@ -9,6 +9,7 @@ pub mod outbox;
 pub mod relay;
 pub mod rng;
 pub mod sabotage;
+pub mod sync;
 pub mod time;
 pub mod timer;
 

@@ -130,8 +130,8 @@ impl Outbox {
         })
     }
 
-    /// Makes the outbox independent of `source`'s relay: one range takes the relay's chunk over, several are
-    /// copied out. All of the relay's bytes must have been decided about.
+    /// Makes the outbox independent of `source`'s relay: one range takes the relay's chunk over; several are copied out,
+    /// and so is one where the relay holds bytes that nobody has decided about, which stay with it.
     pub fn adopt(&mut self, source: Source, relay: &mut Relay, chunks: &mut Chunks) {
         let mut ranges = self.segments.iter_mut().filter_map(|segment| match segment {
             Segment::Relay { source: of, start, end } if *of == source => Some((*start, *end)),
@@ -140,12 +140,12 @@ impl Outbox {
         if ranges.next().is_none() {
             return;
         }
-        let several = ranges.next().is_some();
+        let copies = ranges.next().is_some() || !relay.unparsed().is_empty();
         for segment in &mut self.segments {
             if let Segment::Relay { source: of, start, end } = segment
                 && *of == source
             {
-                *segment = if several {
+                *segment = if copies {
                     let bytes = relay.range(*start, *end);
                     let mut chunk = chunks.take_exact(bytes.len());
                     chunk.copy_from_slice(bytes);
@@ -225,6 +225,20 @@ mod tests {
         outbox.relay(1, 0, 4);
         outbox.sent(6, &mut chunks);
         assert_eq!((outbox.first_of(2), outbox.first_of(1)), (None, Some(2)));
+    }
+
+    #[test]
+    fn adopting_leaves_undecided_bytes_where_they_are() {
+        let mut chunks = Chunks::new();
+        let mut relay = Relay::default();
+        relay.room(&mut chunks, Class::Small)[..10].copy_from_slice(b"0123456789");
+        relay.fill(10);
+        relay.advance(6);
+        let mut outbox = Outbox::default();
+        outbox.relay(1, 2, 6);
+        outbox.adopt(1, &mut relay, &mut chunks);
+        relay.free_to(relay.parsed());
+        assert_eq!((gather(&outbox, b""), relay.unparsed()), (b"2345".to_vec(), &b"6789"[..]));
     }
 
     #[test]

@@ -9,10 +9,11 @@
 use std::io::{self, Read};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -20,12 +21,16 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use socket2::{Domain, Socket, Type};
 
 use crate::admin::{Command, complete};
-use crate::base::limits::{ACCEPT_RETRY, ACCEPTS_PER_TURN_MAX, CLOSE_TIMEOUT, FAREWELL_TIMEOUT};
+use crate::base::limits::{
+    ACCEPT_RETRY, ACCEPTS_PER_TURN_MAX, BUSY_INTERVAL, CLIENTS_PACKED_MAX, CLOSE_TIMEOUT, FAREWELL_TIMEOUT,
+    PACKED_BUSY_PERCENT_MAX,
+};
 use crate::base::time::Time;
 use crate::cluster::shared::Shared;
 use crate::config::Config;
 use crate::control::helper;
 use crate::io::mio_net::{Clock, MioNet};
+use crate::io::net::Net;
 use crate::io::random::OsRng;
 use crate::io::sys;
 use crate::session::errors::ClientError;
@@ -131,6 +136,7 @@ impl Process {
                 mailbox: Mailbox::new(Box::new(net.waker()?)),
                 registrar: Box::new(net.registrar()?),
                 clients: AtomicUsize::new(0),
+                busy: AtomicU32::new(0),
             });
             nets.push(net);
         }
@@ -232,11 +238,15 @@ impl Process {
         self.accept_again = now;
     }
 
-    /// The worker with the fewest clients gets the next one.
+    /// The first worker that has few clients and time for more gets the next one, else the one with the fewest.
     fn deal(&self, socket: TcpStream, peer: SocketAddr) {
-        let fewest =
-            self.common.peers.iter().enumerate().min_by_key(|(_, peer)| peer.clients.load(Ordering::Relaxed));
-        if let Some((worker, to)) = fewest {
+        let clients = |peer: &Peer<TcpStream>| peer.clients.load(Ordering::Relaxed);
+        let has_time = |peer: &Peer<TcpStream>| {
+            clients(peer) < CLIENTS_PACKED_MAX && peer.busy.load(Ordering::Relaxed) < PACKED_BUSY_PERCENT_MAX
+        };
+        let mut peers = self.common.peers.iter().enumerate();
+        let first = peers.clone().find(|(_, peer)| has_time(peer));
+        if let Some((worker, to)) = first.or_else(|| peers.by_ref().min_by_key(|(_, peer)| clients(peer))) {
             to.clients.fetch_add(1, Ordering::Relaxed);
             self.common.post(worker as u16, Mail::Client { socket, peer });
         }
@@ -347,7 +357,7 @@ impl Process {
                 if left == 0 {
                     self.stage = Stage::Ended;
                 }
-                self.next_upkeep = now + std::time::Duration::from_millis(10);
+                self.next_upkeep = now + Duration::from_millis(10);
             }
             _ => {}
         }
@@ -394,14 +404,43 @@ impl Stage {
 /// The loop of a worker's thread.
 fn work(mut worker: Worker<MioNet>) {
     let mut events = Vec::new();
+    let mut meter = Meter::new(worker.net.now());
     while !worker.is_stopped() {
         let until = worker.wait_until();
         if let Err(error) = worker.net.poll(until, &mut events) {
             log::error!("worker {} cannot wait for events: {error}", worker.id);
             std::process::abort();
         }
+        let woke = worker.net.now();
         worker.turn(&events);
         events.clear();
+        if let Some(percent) = meter.add(woke, worker.net.now()) {
+            worker.tell_busy(percent);
+        }
+    }
+}
+
+/// How much of its time a worker works.
+struct Meter {
+    began: Time,
+    busy: Duration,
+}
+
+impl Meter {
+    fn new(now: Time) -> Meter {
+        Meter { began: now, busy: Duration::ZERO }
+    }
+
+    /// A turn took from `woke` to `done`. Now and then, the percentage since the last answer.
+    fn add(&mut self, woke: Time, done: Time) -> Option<u32> {
+        self.busy += done.since(woke);
+        let passed = done.since(self.began);
+        if passed < BUSY_INTERVAL {
+            return None;
+        }
+        let percent = (self.busy.as_micros() * 100 / passed.as_micros().max(1)) as u32;
+        *self = Meter::new(done);
+        Some(percent)
     }
 }
 

@@ -72,7 +72,12 @@ impl<S> Session<S> {
             }
             b'N' | b'A' => {
                 let order = server.exchanges.front_order().unwrap_or(Order::Forward);
-                let order = if header.tag == b'A' { Order::Forward } else { order };
+                let order = match header.tag {
+                    // Until it has been reset, the server may tell of what its last client listened to.
+                    b'A' if server.exchanges.is_resetting() => Order::Swallow,
+                    b'A' => Order::Forward,
+                    _ => order,
+                };
                 self.pass(at, header, order);
                 return Ok(true);
             }
@@ -146,6 +151,7 @@ impl<S> Session<S> {
                 link.parsed(define.statement.id);
                 link.server.prepared.insert(define.statement.id);
             }
+            Note::Unnamed(_) | Note::ForgetsUnnamed => link.unnamed_since = None,
             Note::Closes(id) => link.server.prepared.remove(id),
             _ => {}
         }
@@ -189,7 +195,10 @@ impl<S> Session<S> {
         self.forward_error(at, header);
         // Something is still owed: the error was that of an earlier batch, not of the Execute at the gate.
         if self.links[at].server.exchanges.is_empty() {
-            self.on_gate_answer(b'E');
+            // The error of an earlier query leaves the Execute at the gate where it is.
+            if !self.links[at].server.exchanges.ends_with_execute() {
+                self.on_gate_answer(b'E');
+            }
         }
         self.emit_fakes();
         Ok(())
@@ -250,6 +259,10 @@ impl<S> Session<S> {
             return Err(OutOfSync { tag: b'Z', expected: None });
         };
         server.status = status;
+        if let Note::ForgetsUnnamed = exchange.note {
+            self.links[at].unnamed_since = None;
+        }
+        let server = &mut self.links[at].server;
         match (&exchange.note, exchange.order) {
             (Note::Settings, _) => {
                 server.inbound.skip(header);
@@ -333,11 +346,12 @@ impl<S> Session<S> {
         if self.client.inbound.passing != Passing::Nothing || !self.links[HOME].server.is_settled() {
             return;
         }
-        cx.actions.push(Action::Checkin { link: HOME });
-        self.state = State::Idle { since: cx.now, peeked: 0 };
         if cx.draining {
+            // The server goes back as at the end of any session: in session mode it is reset first.
             return self.fail(ClientError::ShuttingDown, cx);
         }
+        cx.actions.push(Action::Checkin { link: HOME });
+        self.state = State::Idle { since: cx.now, peeked: 0 };
         if !self.client.inbound.relay.unparsed().is_empty() {
             self.on_idle_bytes(cx);
         }

@@ -102,9 +102,7 @@ impl<S> Server<S> {
     pub fn on_bytes(&mut self, cx: &mut Cx<'_, S>) -> Unbound {
         if let Phase::Closing { .. } = self.phase {
             // Whatever it says, only its end matters.
-            let relay = &mut self.inbound.relay;
-            relay.advance(relay.unparsed().len());
-            super::server::free_sent(relay, None);
+            self.forget_bytes();
             return Unbound::Going;
         }
         loop {
@@ -168,13 +166,22 @@ impl<S> Server<S> {
 
     /// Says goodbye. The slot is free once the server has closed: only then is its backend gone.
     pub fn say_goodbye(&mut self, now: Time) {
-        let half = self.outbox.first_of(0).is_some();
         let greeted = !matches!(self.phase, Phase::Login(_));
+        // In the middle of a message Terminate would be read as a part of it, and could make it whole: half a message
+        // that has gone is always part of something that is owed.
+        let says_it = greeted && self.is_settled();
         self.phase = Phase::Closing { until: now + CLOSE_TIMEOUT };
-        // In the middle of a message Terminate would be read as a part of it.
-        if greeted && !half && self.exchanges.copying() == Copying::No {
+        // A relay full of what was not understood would leave no room to read its end.
+        self.forget_bytes();
+        if says_it {
             self.outbox.own(|buf| buf.extend_from_slice(encode::TERMINATE));
         }
+    }
+
+    fn forget_bytes(&mut self) {
+        let relay = &mut self.inbound.relay;
+        relay.advance(relay.unparsed().len());
+        super::server::free_sent(relay, None);
     }
 
     /// One frame; none if more of it must arrive first.

@@ -112,6 +112,7 @@ impl<S> Session<S> {
         let state = match &self.state {
             State::Startup { .. } | State::Auth(_) | State::Login(_) => "login",
             State::Idle { .. } | State::Skipping => "idle",
+            State::Bereft => "idle in transaction",
             State::Waiting { .. } => "waiting",
             State::Running(_) if self.links.iter().all(|link| link.server.exchanges.is_empty()) => {
                 if self.at_rest_in_session_mode() { "idle" } else { "idle in transaction" }

@@ -170,6 +170,11 @@ impl Exchanges {
         self.queue.len()
     }
 
+    /// The last message that was sent is an Execute that is still owed its answer.
+    pub fn ends_with_execute(&self) -> bool {
+        self.queue.back().is_some_and(|exchange| exchange.what == What::Execute)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Exchange> {
         self.queue.iter()
     }
@@ -194,6 +199,11 @@ impl Exchanges {
             self.queue.front(),
             Some(Exchange { what: What::Execute | What::Query, order: Order::Forward, .. })
         )
+    }
+
+    /// Whether a DISCARD ALL of ours has no answer yet.
+    pub fn is_resetting(&self) -> bool {
+        self.queue.iter().any(|exchange| matches!(exchange.note, Note::Discard))
     }
 
     /// Whether everything owed is ours: whatever the server says is not for the client.

@@ -12,6 +12,7 @@
 //!                           └───────────────► Idle: the last answer has come, no transaction is open
 //!
 //!  Skipping: a batch failed before it reached a server; everything up to its Sync is ignored, then Idle.
+//!  Bereft: the server was lost in a transaction while nothing was owed; what comes next is refused, then Idle.
 //!  Console: the client speaks to pgdog itself.
 //! ```
 //!
@@ -72,6 +73,9 @@ pub struct Link<S> {
     parsing: Vec<(u64, u32)>,
     /// Counts Syncs.
     batch: u32,
+    /// The batch of the last change of the server's unnamed statement, until an answer says that it was made: in a later
+    /// batch nobody knows which statement that is, since an error may have been ahead of the change.
+    unnamed_since: Option<u32>,
     /// Portals bound to a COPY FROM STDIN.
     copy_portals: Vec<Box<[u8]>>,
     /// The client has had the server's own FATAL error.
@@ -132,6 +136,7 @@ enum State<S> {
     },
     Running(Run),
     Skipping,
+    Bereft,
     Console(console::Console),
     /// The client sent a cancel request and waits for us to close.
     Cancelling {
@@ -188,6 +193,7 @@ impl<S> Session<S> {
             State::Idle { .. } => self.on_idle_bytes(cx),
             State::Running(_) => self.pump_requests(cx),
             State::Skipping => self.skip_to_sync(cx),
+            State::Bereft => self.refuse_next(cx),
             State::Console(_) => self.on_console_bytes(cx),
             State::Login(_) | State::Waiting { .. } => {}
             State::Cancelling { .. } | State::Closing { .. } => self.forget_client_bytes(),
@@ -283,6 +289,7 @@ impl<S> Session<S> {
             server,
             parsing: Vec::new(),
             batch: 0,
+            unnamed_since: None,
             copy_portals: Vec::new(),
             has_said_why: false,
         });
@@ -344,7 +351,7 @@ impl<S> Session<S> {
     /// The process stops: clients outside transactions are told at once, others when their transaction ends.
     pub fn on_drain(&mut self, cx: &mut Cx<'_, S>) {
         match &self.state {
-            State::Startup { .. } | State::Auth(_) | State::Idle { .. } | State::Login(_) => {
+            State::Startup { .. } | State::Auth(_) | State::Idle { .. } | State::Login(_) | State::Bereft => {
                 self.fail(ClientError::ShuttingDown, cx);
             }
             State::Running(_) if self.mode() == PoolerMode::Session && self.at_rest_in_session_mode() => {
@@ -413,7 +420,7 @@ impl<S> Session<S> {
             State::Running(_) => self.on_running_time(cx),
             State::Cancelling { .. } => self.close(cx),
             State::Closing { .. } => cx.actions.push(Action::Close),
-            State::Skipping | State::Console(_) => {}
+            State::Skipping | State::Bereft | State::Console(_) => {}
         }
     }
 
@@ -426,7 +433,7 @@ impl<S> Session<S> {
             State::Idle { since, .. } => since.after(idle),
             State::Waiting { until, .. } => *until,
             State::Running(run) => self.running_deadline(run),
-            State::Skipping | State::Console(_) => Time::NEVER,
+            State::Skipping | State::Bereft | State::Console(_) => Time::NEVER,
         }
     }
 

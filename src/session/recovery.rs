@@ -75,14 +75,39 @@ impl<S> Session<S> {
             }
             self.client.outbox.own(|buf| encode::ready(buf, TxStatus::Idle));
         }
-        if (needs_sync || owed == 0) && !said {
+        if needs_sync && !said {
             error.write(&mut self.client.outbox);
         }
-        self.state = if needs_sync { State::Skipping } else { State::Idle { since: cx.now, peeked: 0 } };
-        if owed == 0 && !needs_sync {
-            // The transaction that was open is gone; the client hears of it with its next statement's answer.
-            self.client.outbox.own(|buf| encode::ready(buf, TxStatus::Idle));
+        // What the client has sent already is not announced a second time.
+        if needs_sync {
+            self.state = State::Skipping;
+            self.skip_to_sync(cx);
+        } else if owed > 0 {
+            self.state = State::Idle { since: cx.now, peeked: 0 };
+            self.on_idle_bytes(cx);
+        } else {
+            self.state = State::Bereft;
+            self.refuse_next(cx);
         }
+    }
+
+    /// A transaction was open, and its server is gone: the client hears of it as the answer to what it asks next. Until
+    /// then it waits for no answer, and must not be sent one.
+    pub(super) fn refuse_next(&mut self, cx: &mut Cx<'_, S>) {
+        let error = ClientError::ServerLost { fatal: false };
+        while let State::Bereft = self.state {
+            match self.client.inbound.step() {
+                Ok(Next::Wait) => break,
+                Ok(Next::Stretch { .. }) => {}
+                Ok(Next::Frame(header)) => match header.tag {
+                    b'H' | b'd' | b'c' | b'f' => self.client.inbound.skip(header),
+                    b'X' => return self.close(cx),
+                    _ => return self.fail_request(&error, cx),
+                },
+                Err(bad) => return self.fail(ClientError::BadMessageLength { tag: bad.tag }, cx),
+            }
+        }
+        self.free_sent();
     }
 
     /// The request at the front of the client's bytes cannot be served: an error takes its answer's place.

@@ -246,10 +246,9 @@ impl<S> Session<S> {
         match header.tag {
             b'Q' => {
                 run.pipelined += 1;
-                self.statements.unnamed = UnnamedStatement::None;
-                link.server.unnamed = Unnamed::Nobodys;
                 self.who.last_request = cx.now;
-                link.ask(Exchange::new(What::Query, Order::Forward));
+                self.statements.unnamed = UnnamedStatement::None;
+                link.forget_unnamed(What::Query, Order::Forward);
                 self.send(header);
             }
             b'P' => return self.on_parse(header, cx),
@@ -281,7 +280,13 @@ impl<S> Session<S> {
                 }
             },
             b'H' if matches!(copying, Copying::Begun | Copying::In) => self.client.inbound.skip(header),
-            b'H' => self.send(header),
+            // Nothing is owed for it, so it must not go in part.
+            b'H' => {
+                if !self.hold(header, cx)? {
+                    return Ok(Flow::Wait);
+                }
+                self.send(header);
+            }
             b'F' => {
                 run.pipelined += 1;
                 link.ask(Exchange::new(What::Function, Order::Forward));
@@ -478,13 +483,14 @@ impl<S> Session<S> {
         link.ensure_prepared(&statement);
         let old = portal.len() + name.len() + 2;
         let length = header.body as usize - old + portal.len() + statement.name.len() + 2 + 4;
+        // Ahead of its bytes: a Flush that goes with it must not come between them.
+        link.ask(Exchange::new(What::Bind, Order::Forward));
         link.server.outbox.own(|buf| {
             buf.push(b'B');
             buf.extend_from_slice(&(length as u32).to_be_bytes());
             encode::cstr(buf, portal);
             encode::cstr(buf, statement.name.as_bytes());
         });
-        link.ask(Exchange::new(What::Bind, Order::Forward));
         self.client.inbound.relay.advance(HEADER_BYTES + old);
         self.client.inbound.passing = match header.body as usize - old {
             0 => Passing::Nothing,
@@ -540,8 +546,7 @@ impl<S> Session<S> {
         link.server.tally.closes += 1;
         if kind == b'S' && name.is_empty() {
             self.statements.unnamed = UnnamedStatement::None;
-            link.server.unnamed = Unnamed::Nobodys;
-            link.ask(Exchange::noting(What::Close, Order::Forward, Note::ForgetsUnnamed));
+            link.forget_unnamed(What::Close, Order::Forward);
             self.send(header);
         } else if kind == b'S' && !self.passes_names() {
             // The server keeps the statement: others use it too. Closing a name that stands for nothing is no error.
@@ -604,32 +609,38 @@ impl<S> Session<S> {
     }
 
     fn set_unnamed(&mut self, version: u32) {
-        self.links[HOME].server.unnamed = Unnamed::Of { session: self.id, version };
+        let link = &mut self.links[HOME];
+        link.server.unnamed = Unnamed::Of { session: self.id, version };
+        link.unnamed_since = Some(link.batch);
     }
 
     /// Sees to it that the server's unnamed statement is this session's.
     fn ensure_unnamed(&mut self) -> Result<(), ClientError> {
-        let server = &mut self.links[HOME].server;
+        let link = &mut self.links[HOME];
+        let known = link.unnamed_since.is_none_or(|batch| batch == link.batch);
+        let server = &mut link.server;
         let mine = |version| Unnamed::Of { session: self.id, version };
         match &self.statements.unnamed {
+            // The server will ignore whatever it is for.
+            _ if server.exchanges.is_skipping() => {}
             _ if self
                 .cluster
                 .as_ref()
                 .is_none_or(|cluster| cluster.prepared == PreparedStatements::Disabled) => {}
             UnnamedStatement::Kept { version, .. } | UnnamedStatement::Lost { version, .. }
-                if server.unnamed == mine(*version) => {}
-            UnnamedStatement::None if server.unnamed == Unnamed::Nobodys => {}
+                if known && server.unnamed == mine(*version) => {}
+            UnnamedStatement::None if known && server.unnamed == Unnamed::Nobodys => {}
             UnnamedStatement::None => {
-                // Another client's: the error that there is none must be PostgreSQL's.
-                server.unnamed = Unnamed::Nobodys;
+                // Perhaps another client's: the error that there is none must be PostgreSQL's.
                 server.outbox.own(|buf| encode::close(buf, b'S', b""));
-                server.exchanges.push(Exchange::new(What::Close, Order::Swallow));
+                link.forget_unnamed(What::Close, Order::Swallow);
             }
             UnnamedStatement::Kept { version, body, .. } => {
                 server.unnamed = mine(*version);
                 server.outbox.own(|buf| encode::parse(buf, b"", body));
+                link.unnamed_since = Some(link.batch);
                 let note = Note::Unnamed(*version);
-                server.exchanges.push(Exchange::noting(What::Parse, Order::Swallow, note));
+                link.ask(Exchange::noting(What::Parse, Order::Swallow, note));
             }
             UnnamedStatement::Lost { .. } => return Err(ClientError::UnnamedStatementLost),
         }
@@ -675,23 +686,28 @@ impl<S> Link<S> {
         ignored
     }
 
+    /// Records a message after which the server has no unnamed statement, unless the server ignores it.
+    fn forget_unnamed(&mut self, what: What, order: Order) {
+        let ignored = self.ask(Exchange::noting(what, order, Note::ForgetsUnnamed));
+        self.server.unnamed = Unnamed::Nobodys;
+        self.unnamed_since = Some(self.batch);
+        self.undo(ignored.as_slice());
+    }
+
     fn has(&mut self, id: u64) -> Has {
         // The last one counts: an earlier one may have failed, and a later one may undo it.
         match self.parsing.iter().rev().find(|(parsing, _)| *parsing == id) {
             Some((_, batch)) if *batch == self.batch => Has::Yes,
             Some(_) => Has::Perhaps,
             None if self.server.prepared.touch(id) => Has::Yes,
-            // The server may ignore the Close that makes room.
-            None if self
-                .server
-                .exchanges
-                .iter()
-                .any(|e| matches!(e.note, Note::Evicts(gone) if gone == id)) =>
-            {
-                Has::Perhaps
-            }
+            None if self.is_evicting(id) => Has::Perhaps,
             None => Has::No,
         }
+    }
+
+    /// Whether the Close that made room for another has no answer yet: the server may ignore it.
+    fn is_evicting(&self, id: u64) -> bool {
+        self.server.exchanges.iter().any(|exchange| matches!(exchange.note, Note::Evicts(of) if of == id))
     }
 
     /// Sees to it that the server has the statement, ahead of what follows.
@@ -709,10 +725,10 @@ impl<S> Link<S> {
         if has == Has::Perhaps {
             self.server.outbox.own(|buf| encode::close(buf, b'S', name));
             let note = Note::Closes(statement.id);
-            self.server.exchanges.push(Exchange::noting(What::Close, Order::Swallow, note));
+            self.ask(Exchange::noting(What::Close, Order::Swallow, note));
         }
         self.server.outbox.own(|buf| encode::parse(buf, name, &statement.key.body));
-        let ignored = self.server.exchanges.push(Exchange::noting(What::Parse, order, note));
+        let ignored = self.ask(Exchange::noting(What::Parse, order, note));
         if ignored.is_none() {
             self.parsing.push((statement.id, self.batch));
         }
@@ -726,7 +742,7 @@ impl<S> Link<S> {
             let name = format!("{NAME_PREFIX}{id}");
             self.server.outbox.own(|buf| encode::close(buf, b'S', name.as_bytes()));
             let exchange = Exchange::noting(What::Close, Order::Swallow, Note::Evicts(id));
-            if self.server.exchanges.push(exchange).is_some() {
+            if self.ask(exchange).is_some() {
                 self.server.prepared.insert(id);
                 return;
             }

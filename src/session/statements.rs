@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::cluster::statements::Statement;
-use crate::session::exchange::{Defines, Exchange, Forgets, Note};
+use crate::session::exchange::{Defines, Exchange, Forgets, Note, Order};
 
 #[derive(Debug, Default)]
 pub struct ClientStatements {
@@ -95,7 +95,10 @@ impl ClientStatements {
                     self.named.insert(name.clone(), statement.clone());
                 }
                 // The one before it is not known any more; who binds it gets an error.
-                Note::Unnamed(version) if self.unnamed.version() == Some(*version) => {
+                // One that we have sent again ourselves is still the client's.
+                Note::Unnamed(version)
+                    if exchange.order == Order::Forward && self.unnamed.version() == Some(*version) =>
+                {
                     self.unnamed = UnnamedStatement::None;
                 }
                 _ => {}

@@ -1,12 +1,13 @@
-//! Letters between threads. A mailbox is a queue under a lock and a waker; a letter into a non-empty queue wakes nobody,
-//! since whoever reads it reads everything.
+//! Letters between threads. A mailbox is a queue under a lock and a waker; a letter behind one that has woken the receiver
+//! wakes it no second time, since whoever reads one reads all.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use crate::admin::{ClientRow, Command, ServerRow};
+use crate::base::sync::Mutex;
 use crate::cluster::pool::{Ticket, WorkerId};
 use crate::cluster::shared::Shared;
 use crate::cluster::world::OpenFailure;
@@ -126,28 +127,41 @@ pub trait Orders: Send + Sync {
 }
 
 pub struct Mailbox<S> {
-    queue: Mutex<VecDeque<Mail<S>>>,
+    letters: Mutex<Letters<S>>,
     wake: Box<dyn Wake>,
+}
+
+struct Letters<S> {
+    queue: VecDeque<Mail<S>>,
+    /// The receiver has been woken and has not read yet.
+    woken: bool,
 }
 
 impl<S> Mailbox<S> {
     pub fn new(wake: Box<dyn Wake>) -> Mailbox<S> {
-        Mailbox { queue: Mutex::default(), wake }
+        Mailbox { letters: Mutex::new(Letters { queue: VecDeque::new(), woken: false }), wake }
     }
 
     pub fn send(&self, mail: Mail<S>) {
-        let was_empty = {
-            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            queue.push_back(mail);
-            queue.len() == 1
+        let woken = {
+            let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
+            letters.queue.push_back(mail);
+            std::mem::replace(&mut letters.woken, true)
         };
-        if was_empty {
+        if !woken {
             self.wake.wake();
         }
     }
 
+    /// A letter that can wait until the receiver wakes for something else.
+    pub fn leave(&self, mail: Mail<S>) {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner).queue.push_back(mail);
+    }
+
     pub fn take(&self) -> VecDeque<Mail<S>> {
-        std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        letters.woken = false;
+        std::mem::take(&mut letters.queue)
     }
 }
 
@@ -157,6 +171,8 @@ pub struct Peer<S> {
     pub registrar: Box<dyn Registrar<S>>,
     /// Clients that it has, or is about to be given.
     pub clients: AtomicUsize,
+    /// Percent of the last moments that it spent working.
+    pub busy: AtomicU32,
 }
 
 /// What all workers share besides their configuration.
@@ -179,5 +195,106 @@ impl<S> Common<S> {
 
     pub fn next_server(&self) -> u64 {
         self.servers.fetch_add(1, Ordering::Relaxed) as u64 + 1
+    }
+}
+
+/// Every interleaving of a few threads, by loom.
+#[cfg(test)]
+#[cfg(pgdog_loom)]
+mod loom_tests {
+    use loom::sync::{Mutex, Notify};
+    use loom::thread;
+
+    use super::*;
+    use crate::base::time::Time;
+    use crate::cluster::pool::{Checkin, Checkout, PoolState};
+
+    /// As a poll's waker: a wake that comes while nobody waits is not forgotten.
+    struct Bell(loom::sync::Arc<Notify>);
+
+    impl Wake for Bell {
+        fn wake(&self) {
+            self.0.notify();
+        }
+    }
+
+    fn mailbox() -> (loom::sync::Arc<Mailbox<()>>, loom::sync::Arc<Notify>) {
+        let bell = loom::sync::Arc::new(Notify::new());
+        (loom::sync::Arc::new(Mailbox::new(Box::new(Bell(bell.clone())))), bell)
+    }
+
+    /// A worker that waits only for wakes gets every letter, in each sender's order; a lost wake-up is a deadlock, which
+    /// loom reports.
+    #[test]
+    fn no_wake_up_is_lost() {
+        loom::model(|| {
+            let (mailbox, bell) = mailbox();
+            let senders: Vec<_> = [1, 2]
+                .into_iter()
+                .map(|letters| {
+                    let mailbox = mailbox.clone();
+                    thread::spawn(move || {
+                        for number in 0..letters {
+                            mailbox.send(Mail::Cancelled { token: letters * 10 + number });
+                        }
+                    })
+                })
+                .collect();
+            let mut read = Vec::new();
+            while read.len() < 3 {
+                bell.wait();
+                read.extend(mailbox.take().into_iter().map(|mail| match mail {
+                    Mail::Cancelled { token } => token,
+                    _ => unreachable!("nobody sends anything else"),
+                }));
+            }
+            let at = |token| read.iter().position(|of| *of == token);
+            assert!(at(20) < at(21) && at(10).is_some(), "{read:?}");
+            senders.into_iter().for_each(|sender| sender.join().unwrap());
+            assert!(mailbox.take().is_empty());
+        });
+    }
+
+    /// A waiter gives up while another worker frees a server: exactly one of the two wins, and the server is in one
+    /// place afterwards.
+    #[test]
+    fn grant_or_withdraw() {
+        loom::model(|| {
+            let ticket = Ticket { worker: 0, session: 1, number: 1 };
+            let mut state = PoolState::new(1, 2);
+            let first = Ticket { worker: 1, session: 2, number: 1 };
+            assert!(matches!(state.checkout(first, Time::ZERO), Checkout::Wait { open: true }));
+            assert!(matches!(state.opened('s', 1, Time::ZERO), Checkin::Granted { .. }));
+            assert!(matches!(state.checkout(ticket, Time::ZERO), Checkout::Wait { open: false }));
+            let pool = loom::sync::Arc::new(Mutex::new(state));
+            let (mailbox, bell) = mailbox();
+            let freeing = {
+                let (pool, mailbox) = (pool.clone(), mailbox.clone());
+                thread::spawn(move || {
+                    let outcome = pool.lock().unwrap().checkin('s', 1, Time::ZERO);
+                    match outcome {
+                        Checkin::Granted { ticket: to, server: 's' } => {
+                            assert_eq!(to, ticket);
+                            mailbox.send(Mail::Cancelled { token: to.session });
+                            true
+                        }
+                        Checkin::Parked { .. } => false,
+                        _ => panic!("the pool is neither retired nor too large"),
+                    }
+                })
+            };
+            let withdrawn = pool.lock().unwrap().withdraw(ticket);
+            if !withdrawn {
+                // A server is on its way: the wake for it comes.
+                bell.wait();
+                assert_eq!(mailbox.take().len(), 1);
+                // It is no longer wanted.
+                assert!(matches!(pool.lock().unwrap().checkin('s', 0, Time::ZERO), Checkin::Parked { .. }));
+            }
+            let granted = freeing.join().unwrap();
+            assert!(granted != withdrawn, "granted: {granted}, withdrawn: {withdrawn}");
+            let counts = pool.lock().unwrap().counts();
+            assert_eq!((counts.idle, counts.busy, counts.waiting), (1, 0, 0));
+        });
     }
 }

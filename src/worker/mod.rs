@@ -434,6 +434,11 @@ impl<N: Net> Worker<N> {
         }
     }
 
+    /// Says what part of its time this worker works, in percent.
+    pub fn tell_busy(&self, percent: u32) {
+        self.common.peers[usize::from(self.id)].busy.store(percent, Ordering::Relaxed);
+    }
+
     /// Clients of this worker, for tests and metrics.
     pub fn session_count(&self) -> usize {
         self.sessions

@@ -337,7 +337,8 @@ impl<N: Net> Worker<N> {
         if self.adopt(&mut server, token) {
             return Some(server);
         }
-        self.discard(server, true);
+        // Nothing will be heard of it: its slot is free when it has had its time to go.
+        self.discard(server, false);
         None
     }
 
@@ -346,7 +347,7 @@ impl<N: Net> Worker<N> {
         let old = server.home;
         let peer = &self.common.peers[usize::from(old.worker)];
         let moved = peer.registrar.deregister(&mut server.socket);
-        self.common.post(old.worker, Mail::Forget { token: old.token });
+        peer.mailbox.leave(Mail::Forget { token: old.token });
         server.home = Home { worker: self.id, token };
         server.armed = Time::NEVER;
         // The new poll reports what the socket can do now.
@@ -433,9 +434,8 @@ impl<N: Net> Worker<N> {
     pub(super) fn close_parked(&mut self, mut server: Held<N>) {
         if server.home.worker != self.id {
             let token = self.table.insert(Entry::Away);
-            if !self.adopt(&mut server, token) {
-                return self.free_slot(*server);
-            }
+            // If that fails nothing will be heard of it: its slot is free when it has had its time to go.
+            self.adopt(&mut server, token);
         }
         self.say_goodbye(server);
     }

@@ -130,13 +130,12 @@ impl<N: Net> Worker<N> {
             if self.actions.is_empty() && !written {
                 return Some(session);
             }
-            let mut closes = false;
             for action in std::mem::take(&mut self.actions) {
-                closes |= matches!(action, Action::Close);
                 self.run_action(token, &mut session, action);
                 written = true;
             }
-            if closes && session.is_closing() && self.may_close(&mut session) {
+            // Whether it closes now or has only now been sent its last bytes.
+            if session.is_closing() && self.actions.is_empty() && self.may_close(&mut session) {
                 self.end_session(token, *session);
                 return None;
             }

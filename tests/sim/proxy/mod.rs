@@ -14,7 +14,7 @@ mod wire;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pgdog::admin::Command;
@@ -135,6 +135,7 @@ impl Run {
             mailbox: Mailbox::new(Box::new(WorkerWake { waker: net.waker(poll), shared: shared.clone() })),
             registrar: Box::new(WorkerRegistrar { net: net.clone(), shared: shared.clone() }) as _,
             clients: AtomicUsize::new(0),
+            busy: AtomicU32::new(0),
         };
         let config = Arc::new(scene.config(0));
         let common = Arc::new(Common {
