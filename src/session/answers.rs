@@ -31,7 +31,10 @@ impl<S> Session<S> {
             }
             match server.inbound.step() {
                 Ok(Next::Wait) => break,
-                Ok(Next::Stretch { start, end }) => self.client.outbox.relay(source(at), start, end),
+                Ok(Next::Stretch { start, end }) => {
+                    self.client.outbox.relay(source(at), start, end);
+                    self.emit_fakes();
+                }
                 Ok(Next::Frame(header)) => match self.on_answer_frame(at, header, cx) {
                     Ok(true) => {}
                     Ok(false) => break,

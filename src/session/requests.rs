@@ -650,6 +650,10 @@ impl<S> Session<S> {
     /// Answers that are ours to give and whose turn has come.
     pub(super) fn emit_fakes(&mut self) {
         for link in &mut self.links {
+            // A notice may come at any time: not in the middle of one.
+            if matches!(link.server.inbound.passing, Passing::Send { .. }) {
+                continue;
+            }
             while let Some(exchange) = link.server.exchanges.next_fake() {
                 let answer = match exchange.what {
                     What::Parse => encode::PARSE_COMPLETE,
