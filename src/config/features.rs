@@ -13,7 +13,7 @@ use super::read::Places;
 const ALL: &[&str] = &["*"];
 
 /// Keys without a feature behind them, by table.
-const NOT_IN_USE: [(&str, &[&str]); 14] = [
+const NOT_IN_USE: [(&str, &[&str]); 13] = [
     (
         "general",
         &[
@@ -55,6 +55,8 @@ const NOT_IN_USE: [(&str, &[&str]); 14] = [
             // Logging and metrics
             "query_log",
             "query_log_stdout",
+            "log_dedup_window",
+            "log_dedup_threshold",
             "log_min_duration_parse",
             "log_query_sample_length",
             "openmetrics_host",
@@ -130,7 +132,6 @@ const NOT_IN_USE: [(&str, &[&str]); 14] = [
             "idle_timeout_replica",
         ],
     ),
-    ("tcp", &["congestion_control"]),
     ("memory", ALL),
     ("rewrite", ALL),
     ("replica_lag", ALL),
