@@ -72,6 +72,10 @@ impl<S> Server<S> {
         if config.mode == PoolerMode::Session {
             self.tainted_by = Some(0);
         }
+        if self.exchanges.iter().any(|exchange| matches!(exchange.note, Note::Settings)) {
+            // Settings of the client that has gone are on their way: nobody else must meet them.
+            self.tainted_by = Some(0);
+        }
         self.tally.cleaned += 1;
         self.phase = Phase::Cleaning { until: cx.now + config.rollback_timeout };
         if matches!(self.exchanges.copying(), Copying::Begun | Copying::In) {
