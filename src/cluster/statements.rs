@@ -105,6 +105,9 @@ pub struct Prepared {
     slots: Vec<Slot>,
     by_id: BTreeMap<u64, u32>,
     hand: usize,
+    /// The server may have them or not: a Close that made room was ignored behind an error, and what was done about the
+    /// same statement before it is not known any more.
+    doubtful: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -125,8 +128,24 @@ impl Prepared {
         self.by_id.contains_key(&id)
     }
 
+    /// It is not known whether the server has it: Close goes ahead of its next Parse.
+    pub fn doubt(&mut self, id: u64) {
+        self.remove(id);
+        self.doubtful.push(id);
+    }
+
+    pub fn is_doubtful(&self, id: u64) -> bool {
+        self.doubtful.contains(&id)
+    }
+
+    /// What is to be closed for good measure when room is made.
+    pub fn take_doubtful(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.doubtful)
+    }
+
     /// The server has it from now on.
     pub fn insert(&mut self, id: u64) {
+        self.doubtful.retain(|doubtful| *doubtful != id);
         if !self.touch(id) {
             self.by_id.insert(id, self.slots.len() as u32);
             self.slots.push(Slot { id, used: true });
@@ -134,6 +153,7 @@ impl Prepared {
     }
 
     pub fn remove(&mut self, id: u64) {
+        self.doubtful.retain(|doubtful| *doubtful != id);
         if let Some(slot) = self.by_id.remove(&id) {
             self.slots.swap_remove(slot as usize);
             if let Some(moved) = self.slots.get(slot as usize) {

@@ -290,7 +290,7 @@ impl<S> Server<S> {
     fn on_late_failure(&mut self, dropped: &[Exchange]) -> Unbound {
         for exchange in dropped {
             match exchange.note {
-                Note::Evicts(id) => self.prepared.insert(id),
+                Note::Evicts(id) => self.prepared.doubt(id),
                 Note::Unnamed(_) | Note::ForgetsUnnamed => {
                     self.unnamed = Unnamed::Of { session: 0, version: 0 };
                 }

@@ -699,6 +699,7 @@ impl<S> Link<S> {
         match self.parsing.iter().rev().find(|(parsing, _)| *parsing == id) {
             Some((_, batch)) if *batch == self.batch => Has::Yes,
             Some(_) => Has::Perhaps,
+            None if self.server.prepared.is_doubtful(id) => Has::Perhaps,
             None if self.server.prepared.touch(id) => Has::Yes,
             None if self.is_evicting(id) => Has::Perhaps,
             None => Has::No,
@@ -738,12 +739,13 @@ impl<S> Link<S> {
     /// The least used statement of a full server goes.
     fn make_room(&mut self) {
         let limit = self.server.pool.config.prepared_limit;
-        while let Some(id) = self.server.prepared.evict(limit) {
+        let mut going = self.server.prepared.take_doubtful();
+        while let Some(id) = going.pop().or_else(|| self.server.prepared.evict(limit)) {
             let name = format!("{NAME_PREFIX}{id}");
             self.server.outbox.own(|buf| encode::close(buf, b'S', name.as_bytes()));
             let exchange = Exchange::noting(What::Close, Order::Swallow, Note::Evicts(id));
             if self.ask(exchange).is_some() {
-                self.server.prepared.insert(id);
+                going.into_iter().chain([id]).for_each(|id| self.server.prepared.doubt(id));
                 return;
             }
         }
@@ -767,7 +769,7 @@ impl<S> Link<S> {
                     }
                 }
                 Note::Defines(define) if define.prepares => self.parsed(define.statement.id),
-                Note::Evicts(id) => self.server.prepared.insert(*id),
+                Note::Evicts(id) => self.server.prepared.doubt(*id),
                 // Whatever the server has now, it is not what we thought.
                 Note::Unnamed(_) | Note::ForgetsUnnamed => {
                     self.server.unnamed = Unnamed::Of { session: 0, version: 0 }
