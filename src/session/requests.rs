@@ -459,7 +459,7 @@ impl<S> Session<S> {
             }
         };
         let link = &mut self.links[HOME];
-        if link.server.exchanges.is_open(name) {
+        if link.server.exchanges.is_open(name) || (name.is_empty() && link.is_unnamed_open()) {
             return Ok(Flow::Wait);
         }
         let found = if name.is_empty() { None } else { self.statements.find(name) };
@@ -508,7 +508,10 @@ impl<S> Session<S> {
             return Err(ClientError::MalformedMessage { tag: b'D' });
         };
         let name = name.strip_suffix(&[0]).ok_or(ClientError::MalformedMessage { tag: b'D' })?;
-        if kind == b'S' && self.links[HOME].server.exchanges.is_open(name) {
+        let link = &self.links[HOME];
+        if kind == b'S'
+            && (link.server.exchanges.is_open(name) || (name.is_empty() && link.is_unnamed_open()))
+        {
             return Ok(Flow::Wait);
         }
         let what = if kind == b'S' { What::DescribeStatement } else { What::DescribePortal };
@@ -704,6 +707,12 @@ impl<S> Link<S> {
             None if self.is_evicting(id) => Has::Perhaps,
             None => Has::No,
         }
+    }
+
+    /// Whether it is open which unnamed statement the server has: a message of a batch that has ended decides it, and its
+    /// answer is still to come.
+    fn is_unnamed_open(&self) -> bool {
+        !self.server.exchanges.is_empty() && self.unnamed_since.is_some_and(|batch| batch != self.batch)
     }
 
     /// Whether the Close that made room for another has no answer yet: the server may ignore it.
