@@ -21,8 +21,8 @@ use crate::session::inbound::{Next, Passing};
 use crate::session::server::Unnamed;
 use crate::session::statements::{UnnamedStatement, is_copy};
 use crate::session::{Link, Session, State};
-use crate::wire::encode;
 use crate::wire::frame::{HEADER_BYTES, Header, run_of};
+use crate::wire::{TxStatus, encode};
 
 /// The server that a client's statements go to.
 pub(super) const HOME: usize = 0;
@@ -116,7 +116,7 @@ impl<S> Session<S> {
                 // Nothing is open: PostgreSQL answers Sync, and ignores Flush and what is left of a failed COPY.
                 b'S' if peeked == 0 => {
                     self.client.inbound.skip(header);
-                    self.client.outbox.own(|buf| encode::ready(buf, crate::wire::TxStatus::Idle));
+                    self.client.outbox.own(|buf| encode::ready(buf, TxStatus::Idle));
                 }
                 b'H' | b'd' | b'c' | b'f' if peeked == 0 => self.client.inbound.skip(header),
                 b'P' | b'C' if peeked == 0 && whole && self.answer_alone(header, cx) => {}
@@ -239,6 +239,10 @@ impl<S> Session<S> {
         let State::Running(run) = &mut self.state else { return Ok(Flow::Wait) };
         let link = &mut self.links[HOME];
         if link.server.exchanges.is_empty() {
+            if link.server.status != TxStatus::Idle {
+                let idle = cx.now.since(run.answered).as_micros() as u64;
+                link.server.tally.idle_in_transaction_micros += idle;
+            }
             run.asked = cx.now;
             link.server.request_time = cx.now;
         }
