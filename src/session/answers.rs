@@ -289,7 +289,7 @@ impl<S> Session<S> {
             let server = &mut self.links[at].server;
             server.inbound.skip(header);
             if server.exchanges.is_empty() {
-                send_queries(server, &["ROLLBACK".to_owned()], Note::Refuses);
+                send_queries(server, &["ROLLBACK"], Note::Refuses);
                 ClientError::TransactionInStatementMode.write(&mut self.client.outbox);
             } else {
                 // What the client has sent behind it would run in the transaction.

@@ -328,7 +328,7 @@ impl<S> Server<S> {
         }
         if self.status != TxStatus::Idle {
             self.tally.rollbacks += 1;
-            send_queries(self, &["ROLLBACK".to_owned()], Note::Nothing);
+            send_queries(self, &["ROLLBACK"], Note::Nothing);
             return Unbound::Going;
         }
         if self.pool.config.mode == PoolerMode::Session && self.tainted_by.is_some() {

@@ -581,7 +581,7 @@ pub fn source(link: usize) -> Source {
 }
 
 /// Sends queries of our own; the note is on the last.
-fn send_queries<S>(server: &mut Server<S>, queries: &[String], note: Note) {
+fn send_queries<S>(server: &mut Server<S>, queries: &[impl AsRef<[u8]>], note: Note) {
     let last = queries.len().saturating_sub(1);
     for (at, query) in queries.iter().enumerate() {
         let note = if at == last { note.clone() } else { Note::Nothing };
@@ -593,7 +593,7 @@ fn send_queries<S>(server: &mut Server<S>, queries: &[String], note: Note) {
 
 /// Resets a server completely. From here on it has no prepared statements and the settings of its login.
 fn discard_all<S>(server: &mut Server<S>) {
-    send_queries(server, &["DISCARD ALL".to_owned()], Note::Discard);
+    send_queries(server, &["DISCARD ALL"], Note::Discard);
     server.prepared.clear();
     server.tainted_by = None;
     server.settings = server.base.clone();
