@@ -29,6 +29,30 @@ impl Settings {
         self.reported.get(name).map(|value| &**value)
     }
 
+    /// A reported parameter as statements name it, in any case of letters.
+    pub fn reported_in_any_case(&self, name: &str) -> Option<&[u8]> {
+        let found = self.reported.iter().find(|(of, _)| of.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| &**value)
+    }
+
+    /// A parameter by its name in lower case.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.reported_in_any_case(name).or_else(|| self.other.get(name).map(|value| &**value))
+    }
+
+    /// In lower case.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.reported
+            .keys()
+            .map(|name| name.to_ascii_lowercase())
+            .chain(self.other.keys().map(|name| name.to_string()))
+    }
+
+    /// The parameter is no longer asked for. One that is reported always has a value.
+    pub fn unset(&mut self, name: &str) {
+        self.other.remove(name);
+    }
+
     /// Sets a parameter as a startup packet names it, in any case of letters.
     pub fn set(&mut self, name: &str, value: &[u8]) {
         let reported = self.reported.iter_mut().find(|(of, _)| of.eq_ignore_ascii_case(name));
@@ -49,30 +73,40 @@ pub fn report(settings: &mut Arc<Settings>, name: &str, value: &[u8]) {
 /// Parameters under which our own statements could be ended: they are set aside first.
 const TIMEOUTS: &[&str] = &["statement_timeout", "transaction_timeout"];
 
+/// Where the statements are run: in a transaction of the client's, SET LOCAL would hold for its statements too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Within {
+    Nothing,
+    Transaction,
+}
+
 /// The statements that bring a server which has `have` to `want`, each to be sent as one simple query.
 /// None if nothing is to be done.
 ///
 /// What is to go is reset first: a role, above all, may not be allowed what follows. `client_encoding` comes in a query of
 /// its own, since the text of the others is read under it; a role of the client's comes last.
-pub fn difference(have: &Settings, want: &Settings) -> Option<Vec<Vec<u8>>> {
+pub fn difference(have: &Settings, want: &Settings, within: Within) -> Option<Vec<Vec<u8>>> {
     let backslashes = Backslashes::of(have);
+    let start = || match within {
+        Within::Nothing => without_timeouts(have),
+        Within::Transaction => Vec::new(),
+    };
     let mut queries = Vec::new();
     let gone: Vec<_> = have.other.keys().filter(|name| !want.other.contains_key(*name)).collect();
     if !gone.is_empty() {
-        let mut query = without_timeouts(have);
+        let mut query = start();
         for (at, name) in gone.into_iter().enumerate() {
             query.extend_from_slice(if at == 0 { b"RESET " } else { b"; RESET " });
             query.extend_from_slice(identifier(name).as_bytes());
         }
         queries.push(query);
     }
-    let changed = |(name, value): &(&Box<str>, &Box<[u8]>)| {
-        !FIXED.contains(&&***name) && have.reported(name) != Some(&***value)
-    };
-    let (encoding, reported): (Vec<_>, Vec<_>) =
-        want.reported.iter().filter(changed).partition(|(name, _)| &***name == "client_encoding");
+    let reported = want.reported.iter().map(|(name, value)| (&**name, &**value));
+    let (encoding, reported): (Vec<_>, Vec<_>) = reported
+        .filter(|(name, value)| !FIXED.contains(name) && have.reported(name) != Some(value))
+        .partition(|(name, _)| *name == "client_encoding");
     for (name, value) in encoding {
-        let mut query = without_timeouts(have);
+        let mut query = start();
         query.extend_from_slice(b"SELECT ");
         set_config(&mut query, name, value, backslashes);
         queries.push(query);
@@ -81,11 +115,12 @@ pub fn difference(have: &Settings, want: &Settings) -> Option<Vec<Vec<u8>>> {
         .other
         .iter()
         .filter(|(name, value)| have.other.get(*name) != Some(value))
-        .partition(|(name, _)| &***name == "role");
+        .map(|(name, value)| (&**name, &**value))
+        .partition(|(name, _)| *name == "role");
     let mut query = Vec::new();
     for (name, value) in reported.into_iter().chain(other).chain(roles) {
         if query.is_empty() {
-            query = without_timeouts(have);
+            query = start();
             query.extend_from_slice(b"SELECT ");
         } else {
             query.extend_from_slice(b", ");
@@ -171,7 +206,7 @@ mod tests {
     #[test]
     fn differences() {
         let base = settings(&[("TimeZone", "UTC"), ("client_encoding", "UTF8"), ("is_superuser", "on")], &[]);
-        assert_eq!(difference(&base, &base), None);
+        assert_eq!(difference(&base, &base, Within::Nothing), None);
         let want = settings(
             &[("TimeZone", "it's"), ("client_encoding", "LATIN1"), ("is_superuser", "off")],
             &[("statement_timeout", "5"), ("a.b", "\\"), ("role", "r")],
@@ -180,7 +215,7 @@ mod tests {
             queries.unwrap_or_default().into_iter().map(|query| String::from_utf8(query).unwrap()).collect()
         };
         assert_eq!(
-            text(difference(&base, &want)),
+            text(difference(&base, &want, Within::Nothing)),
             [
                 "SELECT pg_catalog.set_config('client_encoding', 'LATIN1', false)",
                 "SELECT pg_catalog.set_config('TimeZone', 'it''s', false), \
@@ -190,13 +225,13 @@ mod tests {
             ]
         );
         assert_eq!(
-            text(difference(&want, &base))[0],
+            text(difference(&want, &base, Within::Nothing))[0],
             "SET LOCAL statement_timeout = 0; RESET \"a\".\"b\"; RESET \"role\"; RESET \"statement_timeout\""
         );
         let escaping = settings(&[("standard_conforming_strings", "off")], &[]);
         let want = settings(&[], &[("a.b", "\\'")]);
         assert_eq!(
-            text(difference(&escaping, &want)),
+            text(difference(&escaping, &want, Within::Nothing)),
             ["SELECT pg_catalog.set_config('a.b', E'\\\\\'\'', false)"]
         );
     }

@@ -3,7 +3,7 @@
 //! Rows go on as they are, as many at a time as have arrived. Only what ends an answer or changes a state is looked at.
 
 use crate::base::limits::HELD_FRAME_BYTES_MAX;
-use crate::cluster::settings::report;
+use crate::cluster::settings::{Within, difference, report};
 use crate::cluster::statements::NAME_PREFIX;
 use crate::config::{ConnectionRecovery, PoolerMode};
 use crate::session::cx::{Action, Cx, Discard};
@@ -13,7 +13,9 @@ use crate::session::inbound::{Next, Passing};
 use crate::session::login::parameter;
 use crate::session::requests::{HOME, Leaving};
 use crate::session::server::{Server, Unnamed};
+use crate::session::state::signs;
 use crate::session::{Session, State, is_over, send_queries, source};
+use crate::sql::effects::Effects;
 use crate::wire::frame::{Header, run_of};
 use crate::wire::{TxStatus, encode, error};
 
@@ -58,6 +60,9 @@ impl<S> Session<S> {
         match header.tag {
             b'D' | b'd' => {
                 let order = server.exchanges.row(header.tag)?;
+                if let Some(Note::Census(_)) = server.exchanges.front_note() {
+                    return self.on_census_row(at, header, cx);
+                }
                 self.pass(at, header, order);
                 return Ok(true);
             }
@@ -90,20 +95,32 @@ impl<S> Session<S> {
             tag => {
                 if tag == b'C' {
                     let tag = server.inbound.body(header);
-                    let (tally, taints) = read_tag(tag);
+                    let (rows, signs) = read_tag(tag);
                     // What we do ourselves has been thought of when it was sent.
-                    let taints = taints && server.exchanges.front_order() == Some(Order::Forward);
-                    let deallocates = taints && DEALLOCATING.contains(&tag);
-                    tally.count(server);
-                    if taints {
-                        server.tainted_by = Some(self.id);
-                    }
+                    let theirs = server.exchanges.front_order() == Some(Order::Forward);
+                    let deallocates = theirs && DEALLOCATING.contains(&tag);
+                    let deallocates_one = theirs && tag == b"DEALLOCATE\0";
+                    rows.count(server);
                     if deallocates {
                         server.prepared.clear();
                         self.statements.forget_all();
                     }
+                    if deallocates_one {
+                        let link = &mut self.links[at];
+                        let gone = link.server.exchanges.deallocated();
+                        if let Some((name, statement)) =
+                            gone.or_else(|| link.deallocating.pop_front().flatten())
+                        {
+                            link.server.prepared.remove(statement.id);
+                            self.statements.forget(&name);
+                        }
+                    }
+                    if theirs && !signs.is_empty() {
+                        self.links[at].check_signs(signs);
+                    }
                 }
                 // Nothing has been sent behind an Execute at the gate: it is the last that is owed.
+                let server = &mut self.links[at].server;
                 let about_last = server.exchanges.len() == 1;
                 let outcome = server.exchanges.on_reply(tag, None)?;
                 if about_last {
@@ -123,6 +140,23 @@ impl<S> Session<S> {
             }
         }
         self.after_answer(at, cx);
+        Ok(true)
+    }
+
+    fn on_census_row(&mut self, at: usize, header: Header, cx: &mut Cx<'_, S>) -> Result<bool, OutOfSync> {
+        let malformed = OutOfSync { tag: b'D', expected: Some(What::Query) };
+        let server = &mut self.links[at].server;
+        if header.frame() > HELD_FRAME_BYTES_MAX {
+            return Err(malformed);
+        }
+        if !server.inbound.hold(header, cx.chunks) {
+            return Ok(false);
+        }
+        let row = server.inbound.body(header).to_vec();
+        server.inbound.skip(header);
+        let Some(Note::Census(census)) = server.exchanges.front_note() else { return Err(malformed) };
+        let census = census.clone();
+        self.on_census(at, &census, &row).map_err(|_| malformed)?;
         Ok(true)
     }
 
@@ -161,7 +195,8 @@ impl<S> Session<S> {
         let server = &mut self.links[at].server;
         let malformed = OutOfSync { tag: b'S', expected: None };
         let (name, value) = parameter(server.inbound.body(header)).map_err(|_| malformed)?;
-        let ours = server.exchanges.front_order() == Some(Order::Swallow);
+        let restores = matches!(server.exchanges.front_note(), Some(Note::Restores));
+        let ours = server.exchanges.front_order() == Some(Order::Swallow) && !restores;
         report(&mut server.settings, name, value);
         if ours || matches!(self.state, State::Login(_)) {
             server.inbound.skip(header);
@@ -174,6 +209,7 @@ impl<S> Session<S> {
 
     fn on_error(&mut self, at: usize, header: Header, cx: &mut Cx<'_, S>) -> Result<(), OutOfSync> {
         let link = &mut self.links[at];
+        let refusal = link.server.exchanges.refusal().cloned();
         let outcome = link.server.exchanges.on_reply(b'E', None)?;
         link.server.tally.errors += 1;
         let (order, dropped) = match outcome {
@@ -192,7 +228,13 @@ impl<S> Session<S> {
         }
         self.statements.undo(&dropped);
         self.who.errors += 1;
-        self.forward_error(at, header);
+        match refusal {
+            Some(error) if is_syntax_error(self.links[at].server.inbound.body(header)) => {
+                self.links[at].server.inbound.skip(header);
+                error.write(&mut self.client.outbox);
+            }
+            _ => self.forward_error(at, header),
+        }
         // Something is still owed: the error was that of an earlier batch, not of the Execute at the gate.
         if self.links[at].server.exchanges.is_empty() {
             // The error of an earlier query leaves the Execute at the gate where it is.
@@ -273,6 +315,21 @@ impl<S> Session<S> {
                 }
                 return Ok(());
             }
+            (Note::Census(_), _) => {
+                server.inbound.skip(header);
+                if let Some(queries) = difference(&server.settings, &self.settings, Within::Nothing) {
+                    send_queries(server, &queries, Note::Restores);
+                }
+                return Ok(());
+            }
+            (Note::Restores, _) => {
+                server.inbound.skip(header);
+                // In a transaction a census will follow.
+                if status == TxStatus::Idle {
+                    server.settings = self.settings.clone();
+                }
+                return Ok(());
+            }
             (Note::Refuses, _) => {
                 server.inbound.skip(header);
                 self.client.outbox.own(|buf| encode::ready(buf, status));
@@ -299,6 +356,9 @@ impl<S> Session<S> {
         }
         self.pass(at, header, Order::Forward);
         self.emit_fakes();
+        if status == TxStatus::InTransaction && self.shares_servers() {
+            self.restore_startup();
+        }
         Ok(())
     }
 
@@ -342,6 +402,10 @@ impl<S> Session<S> {
         if self.mode() == PoolerMode::Session && !cx.draining {
             return;
         }
+        // What it left behind, if this was its last transaction, is not asked for but undone.
+        if self.shares_servers() && !cx.draining && self.takes_census() {
+            return;
+        }
         // Half a message has gone to the server already: it belongs to what comes next.
         if self.client.inbound.passing != Passing::Nothing || !self.links[HOME].server.is_settled() {
             return;
@@ -349,6 +413,9 @@ impl<S> Session<S> {
         if cx.draining {
             // The server goes back as at the end of any session: in session mode it is reset first.
             return self.fail(ClientError::ShuttingDown, cx);
+        }
+        if !self.pins.is_empty() {
+            return;
         }
         cx.actions.push(Action::Checkin { link: HOME });
         self.state = State::Idle { since: cx.now, peeked: 0 };
@@ -397,6 +464,11 @@ impl super::statements::ClientStatements {
     }
 }
 
+/// Whether this is the error that we have brought about, not one that the transaction or the server met first.
+fn is_syntax_error(body: &[u8]) -> bool {
+    error::field(body, b'C') == Some(b"42601")
+}
+
 /// What a CommandComplete counts for.
 enum Rows {
     Inserted(u64),
@@ -418,43 +490,24 @@ impl Rows {
     }
 }
 
-/// Reads a CommandComplete tag: what it counts for, and whether the command may have changed something of the session
-/// that nothing reports.
-fn read_tag(body: &[u8]) -> (Rows, bool) {
+/// Reads a CommandComplete tag: what it counts for, and the effects that it is a sign of.
+fn read_tag(body: &[u8]) -> (Rows, Effects) {
     let rows = || {
         let digits = body.strip_suffix(&[0]).unwrap_or(body).rsplit(|&byte| byte == b' ').next();
         digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok()).unwrap_or(0)
     };
     match body {
-        [b'S', b'E', b'L', ..] | [b'B', b'E', ..] | [b'C', b'O', b'M', ..] => (Rows::Other, false),
-        [b'I', b'N', b'S', ..] => (Rows::Inserted(rows()), false),
-        [b'U', b'P', ..] => (Rows::Updated(rows()), false),
-        [b'D', b'E', b'L', ..] => (Rows::Deleted(rows()), false),
-        [b'R', b'O', ..] => (Rows::Rolledback, false),
-        [b'C', b'O', b'P', ..] | [b'M', b'E', ..] | [b'F', b'E', ..] | [b'T', b'R', b'U', ..] => {
-            (Rows::Other, false)
-        }
-        _ => (Rows::Other, TAINTING.iter().any(|tag| body.starts_with(tag))),
+        [b'S', b'E', b'L', ..] | [b'B', b'E', ..] | [b'C', b'O', ..] => (Rows::Other, Effects::NONE),
+        [b'I', b'N', b'S', ..] => (Rows::Inserted(rows()), Effects::NONE),
+        [b'U', b'P', ..] => (Rows::Updated(rows()), Effects::NONE),
+        [b'D', b'E', b'L', ..] => (Rows::Deleted(rows()), Effects::NONE),
+        [b'R', b'O', ..] => (Rows::Rolledback, Effects::NONE),
+        _ => (Rows::Other, signs(body)),
     }
 }
 
 /// What takes all prepared statements with it, those of the extended protocol too.
 const DEALLOCATING: [&[u8]; 2] = [b"DISCARD ALL\0", b"DEALLOCATE ALL\0"];
-
-const TAINTING: &[&[u8]] = &[
-    b"SET",
-    b"RESET",
-    b"PREPARE\0",
-    b"DEALLOCATE",
-    b"LISTEN",
-    b"UNLISTEN",
-    b"DECLARE",
-    b"DO\0",
-    b"CALL",
-    b"DISCARD",
-    b"LOAD",
-    b"CREATE",
-];
 
 #[cfg(test)]
 mod tests {
@@ -462,16 +515,21 @@ mod tests {
 
     #[test]
     fn tags() {
-        assert!(matches!(read_tag(b"INSERT 0 17\0"), (Rows::Inserted(17), false)));
-        assert!(matches!(read_tag(b"UPDATE 3\0"), (Rows::Updated(3), false)));
-        assert!(matches!(read_tag(b"DELETE 0\0"), (Rows::Deleted(0), false)));
-        assert!(matches!(read_tag(b"ROLLBACK\0"), (Rows::Rolledback, false)));
-        for tag in ["SELECT 1\0", "BEGIN\0", "COMMIT\0", "COPY 5\0", "DROP TABLE\0", "PREPARE TRANSACTION\0"]
-        {
-            assert!(matches!(read_tag(tag.as_bytes()), (Rows::Other, false)), "{tag}");
+        assert!(matches!(read_tag(b"INSERT 0 17\0"), (Rows::Inserted(17), Effects::NONE)));
+        assert!(matches!(read_tag(b"UPDATE 3\0"), (Rows::Updated(3), Effects::NONE)));
+        assert!(matches!(read_tag(b"DELETE 0\0"), (Rows::Deleted(0), Effects::NONE)));
+        assert!(matches!(read_tag(b"ROLLBACK\0"), (Rows::Rolledback, Effects::NONE)));
+        let silent =
+            ["SELECT 1", "BEGIN", "COMMIT", "COPY 5", "DROP TABLE", "PREPARE TRANSACTION", "SET CONSTRAINTS"];
+        for tag in silent {
+            assert!(
+                matches!(read_tag(&[tag.as_bytes(), &[0]].concat()), (Rows::Other, Effects::NONE)),
+                "{tag}"
+            );
         }
-        for tag in ["SET\0", "DO\0", "CREATE TABLE\0", "DISCARD ALL\0", "PREPARE\0", "DECLARE CURSOR\0"] {
-            assert!(matches!(read_tag(tag.as_bytes()), (Rows::Other, true)), "{tag}");
+        for tag in ["SET", "DO", "DISCARD ALL", "PREPARE", "UNLISTEN", "LOAD", "DEALLOCATE ALL"] {
+            let (_, signs) = read_tag(&[tag.as_bytes(), &[0]].concat());
+            assert!(!signs.is_empty(), "{tag}");
         }
     }
 }

@@ -331,7 +331,8 @@ impl<S> Server<S> {
             send_queries(self, &["ROLLBACK"], Note::Nothing);
             return Unbound::Going;
         }
-        if self.pool.config.mode == PoolerMode::Session && self.tainted_by.is_some() {
+        // What it holds, locks above all, others may wait for.
+        if self.tainted_by == Some(0) {
             discard_all(self);
             return Unbound::Going;
         }

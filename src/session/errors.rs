@@ -93,7 +93,12 @@ impl ClientError {
                     Error
                 }
             }
-            CheckoutTimeout | Cancelled | TransactionInStatementMode | Console { .. } => Error,
+            CheckoutTimeout
+            | Cancelled
+            | TransactionInStatementMode
+            | TooManyStatements(_)
+            | UnnamedStatementLost
+            | Console { .. } => Error,
             _ => Fatal,
         }
     }

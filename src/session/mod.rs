@@ -32,6 +32,7 @@ mod recovery;
 mod requests;
 pub mod server;
 mod startup;
+mod state;
 mod statements;
 
 use std::sync::Arc;
@@ -44,7 +45,7 @@ use crate::base::limits::{FAREWELL_TIMEOUT, OWN_BYTES_MAX};
 use crate::base::outbox::{Outbox, Source};
 use crate::base::sabotage::{self, Bug};
 use crate::base::time::Time;
-use crate::cluster::settings::{Settings, difference};
+use crate::cluster::settings::{Settings, Within, difference};
 use crate::cluster::world::{Cluster, OpenFailure};
 use crate::config::PoolerMode;
 use crate::session::cx::{Action, Answer, Cx};
@@ -54,7 +55,9 @@ use crate::session::inbound::Inbound;
 use crate::session::requests::Run;
 use crate::session::server::{Readiness, Server, free_sent};
 use crate::session::startup::{Auth, Entry};
+use crate::session::state::{Deallocates, Touched};
 use crate::session::statements::ClientStatements;
+use crate::sql::effects::Effects;
 use crate::wire::{BackendKey, TxStatus, encode};
 
 pub type ServerCluster<S> = Cluster<Box<Server<S>>>;
@@ -80,6 +83,9 @@ pub struct Link<S> {
     copy_portals: Vec<Box<[u8]>>,
     /// The client has had the server's own FATAL error.
     has_said_why: bool,
+    touched: Touched,
+    /// DEALLOCATEs of the extended protocol that have been prepared, to be run.
+    deallocating: Deallocates,
 }
 
 pub struct Session<S> {
@@ -93,6 +99,10 @@ pub struct Session<S> {
     /// The configuration epoch that `cluster` was looked up in.
     epoch: u64,
     settings: Arc<Settings>,
+    /// What it began with: RESET goes back to it.
+    startup: Arc<Settings>,
+    /// What keeps it on its server between transactions.
+    pins: Effects,
     statements: ClientStatements,
     key: BackendKey,
     /// Counts checkouts; tells a late grant from the one that is waited for.
@@ -171,6 +181,8 @@ impl<S> Session<S> {
             cluster: None,
             epoch: cx.world.epoch,
             settings: Arc::default(),
+            startup: Arc::default(),
+            pins: Effects::NONE,
             statements: ClientStatements::default(),
             key,
             checkout: 0,
@@ -292,6 +304,8 @@ impl<S> Session<S> {
             unnamed_since: None,
             copy_portals: Vec::new(),
             has_said_why: false,
+            touched: Touched::default(),
+            deallocating: Deallocates::new(),
         });
         if matches!(self.state, State::Login(_)) {
             self.on_login_server(link, cx);
@@ -354,7 +368,7 @@ impl<S> Session<S> {
             State::Startup { .. } | State::Auth(_) | State::Idle { .. } | State::Login(_) | State::Bereft => {
                 self.fail(ClientError::ShuttingDown, cx);
             }
-            State::Running(_) if self.mode() == PoolerMode::Session && self.at_rest_in_session_mode() => {
+            State::Running(_) if self.keeps_server() && self.is_at_rest() => {
                 self.fail(ClientError::ShuttingDown, cx);
             }
             State::Console(_) => self.fail(ClientError::ShuttingDown, cx),
@@ -458,7 +472,12 @@ impl<S> Session<S> {
         self.cluster.as_ref().map_or(PoolerMode::Transaction, |cluster| cluster.mode)
     }
 
-    fn at_rest_in_session_mode(&self) -> bool {
+    /// Whether its server stays with it between transactions.
+    pub fn keeps_server(&self) -> bool {
+        self.mode() == PoolerMode::Session || !self.pins.is_empty()
+    }
+
+    fn is_at_rest(&self) -> bool {
         self.links.iter().all(|link| link.server.is_settled())
     }
 
@@ -519,7 +538,7 @@ impl<S> Session<S> {
         if Arc::ptr_eq(&server.settings, &self.settings) || sabotage::is_on(Bug::MissedReset) {
             return;
         }
-        match difference(&server.settings, &self.settings) {
+        match difference(&server.settings, &self.settings, Within::Nothing) {
             None => server.settings = self.settings.clone(),
             Some(queries) => send_queries(server, &queries, Note::Settings),
         }
@@ -561,6 +580,7 @@ impl<S> Session<S> {
     /// Takes a server out of the session's hands. What the client has not been sent of its last answer stays here.
     pub fn unlink(&mut self, link: usize, cx: &mut Cx<'_, S>) -> Box<Server<S>> {
         let Link { mut server, .. } = self.links.remove(link);
+        self.pins = Effects::NONE;
         if self.client.outbox.first_of(source(link)).is_some() {
             self.client.outbox.adopt(source(link), &mut server.inbound.relay, cx.chunks);
         }

@@ -11,7 +11,7 @@ use crate::auth::verifier::{Candidates, Iterations, Verifier};
 use crate::base::bytes::Bytes;
 use crate::base::limits::{AUTH_MESSAGE_BYTES_MAX, CANCEL_TIMEOUT};
 use crate::base::time::Time;
-use crate::cluster::settings::{Settings, difference, is_plain};
+use crate::cluster::settings::{Settings, Within, difference, is_plain};
 use crate::cluster::world::{Passwords, StartupSettings};
 use crate::config::{AuthType, Secret};
 use crate::session::console::{self, Console};
@@ -405,8 +405,8 @@ impl<S> Session<S> {
         self.settings = Arc::new(wanted);
         // From the settings of a fresh session, as PostgreSQL does: a value may change only a part of a setting
         // (DateStyle = SQL keeps the order of day and month).
-        let mut queries = difference(&server.settings, &server.base).unwrap_or_default();
-        queries.extend(difference(&server.base, &self.settings).unwrap_or_default());
+        let mut queries = difference(&server.settings, &server.base, Within::Nothing).unwrap_or_default();
+        queries.extend(difference(&server.base, &self.settings, Within::Nothing).unwrap_or_default());
         match queries.is_empty() {
             false => send_queries(server, &queries, Note::Settings),
             true => self.on_login_settings(link, cx),
@@ -447,6 +447,7 @@ impl<S> Session<S> {
 
     /// The login is complete.
     fn enter(&mut self, cx: &mut Cx<'_, S>) {
+        self.startup = self.settings.clone();
         let (key, settings) = (&self.key, &self.settings);
         self.client.outbox.own(|buf| {
             for (name, value) in &settings.reported {
