@@ -556,9 +556,9 @@ impl Run {
         if !awake.is_empty() {
             let at = awake[self.rng.below(awake.len() as u64) as usize];
             self.drivers[at].step(&mut self.rng);
-            if self.rng.below(1_000) == 0 {
+            if self.rng.below(300) == 0 {
                 // Its thread does not get the processor for a while.
-                self.drivers[at].held_until = now + Duration::from_micros(self.rng.below(5_000));
+                self.drivers[at].held_until = now + Duration::from_micros(self.rng.below(20_000));
             }
             if self.drivers[at].idle_serves > IDLE_SERVES_MAX {
                 return Err(format!("a worker turns on the spot: {}", self.drivers[at].describe()));
