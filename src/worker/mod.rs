@@ -361,7 +361,7 @@ impl<N: Net> Worker<N> {
         if self.now >= self.next_trim {
             self.next_trim = Time::NEVER;
             if self.chunks.trim() {
-                crate::io::sys::trim_memory();
+                self.net.trim_memory();
                 self.next_trim = self.now + TRIM_INTERVAL;
             }
         } else if self.next_trim == Time::NEVER && self.chunks.has_spare() {
