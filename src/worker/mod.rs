@@ -116,6 +116,8 @@ pub struct Counters {
     pub lost_grants: u64,
     /// Servers that came back to a pool that had been replaced.
     pub retired_checkins: u64,
+    /// Checkouts of a pool that had been replaced, by workers that had not read of it.
+    pub retired_checkouts: u64,
     pub deregister_failures: u64,
 }
 

@@ -732,6 +732,7 @@ impl Run {
                 ("a grant reaches a session that does not want it", counters.late_grants),
                 ("a grant reaches a session that has ended", counters.lost_grants),
                 ("a server comes back to a pool that was replaced", counters.retired_checkins),
+                ("a checkout meets a pool that was replaced", counters.retired_checkouts),
                 ("a server cannot be deregistered", counters.deregister_failures),
                 ("a server is taken from another worker", counters.steals),
                 ("a server is granted across workers", counters.handoffs),
