@@ -135,8 +135,12 @@ fn a_pool_is_what_its_model_is() {
                     let server = model.next_server;
                     model.opening -= 1;
                     model.busy.insert(server);
-                    let outcome = pool.opened(server, worker, now);
-                    model.checked_in(outcome, server, worker, size);
+                    if rng.below(4) == 0 {
+                        pool.opened_busy();
+                    } else {
+                        let outcome = pool.opened(server, worker, now);
+                        model.checked_in(outcome, server, worker, size);
+                    }
                 }
                 (13, _) if model.opening > 0 => {
                     model.opening -= 1;

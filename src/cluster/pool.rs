@@ -228,10 +228,15 @@ impl<T> PoolState<T> {
 
     /// A server that was opening is ready.
     pub fn opened(&mut self, server: T, worker: WorkerId, now: Time) -> Checkin<T> {
+        self.opened_busy();
+        self.checkin(server, worker, now)
+    }
+
+    /// A server that was opening has logged in, and has to be heard before anybody gets it: it is busy from here on.
+    pub fn opened_busy(&mut self) {
         self.opening -= 1;
         self.busy += 1;
         self.failing = false;
-        self.checkin(server, worker, now)
     }
 
     /// A server that was busy is being closed; `closed` follows.

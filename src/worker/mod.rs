@@ -456,6 +456,22 @@ impl<N: Net> Worker<N> {
         self.chunks.out_bytes()
     }
 
+    /// The same, counted where they are: what differs has been lost, or given back twice; for tests.
+    pub fn held_bytes(&self) -> usize {
+        let server =
+            |server: &Server<N::Socket>| server.inbound.relay.capacity() + server.outbox.chunk_bytes();
+        let entry = |token| match self.table.get(token) {
+            Some(Entry::Session(session)) => {
+                let client = &session.client;
+                let servers: usize = session.links.iter().map(|link| server(&link.server)).sum();
+                client.inbound.relay.capacity() + client.outbox.chunk_bytes() + servers
+            }
+            Some(Entry::Server(unbound)) => server(unbound),
+            _ => 0,
+        };
+        self.table.tokens().into_iter().map(entry).sum()
+    }
+
     pub fn timer_count(&self) -> usize {
         self.timers.len()
     }

@@ -232,6 +232,16 @@ impl<N: Net> Worker<N> {
             Unbound::Opened => {
                 let (pool, token) = (server.pool.clone(), server.home.token);
                 server.rest(&mut self.chunks);
+                if !server.is_settled() {
+                    // More has come with the end of its login: a notice, or a part of one.
+                    {
+                        let mut shelf = pool.lock();
+                        shelf.last_failure = None;
+                        shelf.state.opened_busy();
+                    }
+                    let step = self.hear_out(&mut server);
+                    return self.on_unbound(server, step);
+                }
                 let outcome = {
                     let mut shelf = pool.lock();
                     server.count_into(&mut shelf.tally);
@@ -383,9 +393,8 @@ impl<N: Net> Worker<N> {
         match step {
             Unbound::Going if server.is_at_rest() => self.checkin(server),
             Unbound::Going => {
-                // Half a message: the rest must come before anybody else gets it.
-                server.phase = Phase::Cleaning { until: self.now + server.pool.config.rollback_timeout };
-                self.keep(server);
+                let step = self.hear_out(&mut server);
+                self.on_unbound(server, step);
             }
             step => self.on_unbound(server, step),
         }
@@ -404,6 +413,12 @@ impl<N: Net> Worker<N> {
             }
         }
         Unbound::Going
+    }
+
+    /// A server has begun to say something: the rest of that must come before anybody gets it.
+    fn hear_out(&mut self, server: &mut Held<N>) -> Unbound {
+        server.phase = Phase::Cleaning { until: self.now + server.pool.config.rollback_timeout };
+        server.on_bytes(&mut self.cx())
     }
 
     /// A server that its client left in disorder.
