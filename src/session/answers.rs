@@ -8,7 +8,7 @@ use crate::cluster::statements::NAME_PREFIX;
 use crate::config::{ConnectionRecovery, PoolerMode};
 use crate::session::cx::{Action, Cx, Discard};
 use crate::session::errors::ClientError;
-use crate::session::exchange::{Exchange, Note, Order, OutOfSync, Outcome, What};
+use crate::session::exchange::{Copying, Exchange, Note, Order, OutOfSync, Outcome, What};
 use crate::session::inbound::{Next, Passing};
 use crate::session::login::parameter;
 use crate::session::requests::{HOME, Leaving};
@@ -325,6 +325,10 @@ impl<S> Session<S> {
     fn after_answer(&mut self, at: usize, cx: &mut Cx<'_, S>) {
         let State::Running(run) = &mut self.state else { return };
         let server = &self.links[at].server;
+        if run.leaving == Leaving::AfterAnswers && server.exchanges.copying() != Copying::No {
+            // A COPY waits for data, and none will come.
+            return self.close(cx);
+        }
         if !server.exchanges.is_empty() {
             return;
         }

@@ -233,6 +233,27 @@ impl<N: Net> Worker<N> {
         self.ready.iter().map(describe).collect()
     }
 
+    /// What it has, in words; for tests.
+    pub fn describe(&self) -> String {
+        let describe = |token: u64| match self.table.get(token) {
+            Some(Entry::Session(session)) => {
+                format!("session {}, {}", session.id, session.row(self.now).state)
+            }
+            Some(Entry::Bound { session }) => format!("a server of {session:x}"),
+            Some(Entry::Server(server)) => {
+                let (exchanges, cancels) = (&server.exchanges, server.cancels);
+                format!("server {}, {:?}, {exchanges:?}, {cancels} cancels", server.number, server.phase)
+            }
+            Some(Entry::Parked { id, .. }) => format!("parked {id}"),
+            Some(Entry::Opening(_)) => "a server to be opened".to_owned(),
+            Some(Entry::Cancel(_)) => "a cancel request".to_owned(),
+            Some(Entry::Away) => "something on its way".to_owned(),
+            None => "nothing".to_owned(),
+        };
+        let all = self.table.tokens().into_iter().map(|token| format!("{token:x}: {}", describe(token)));
+        all.collect::<Vec<_>>().join("\n")
+    }
+
     /// How many things have something to do now.
     pub fn ready_count(&self) -> usize {
         self.ready.len()

@@ -680,7 +680,11 @@ impl Run {
         loop {
             match self.check_rest(timers_too) {
                 Ok(()) => return Ok(()),
-                Err(why) if self.net.now() > give_up => return Err(why),
+                Err(why) if self.net.now() > give_up => {
+                    let workers: Vec<_> =
+                        self.drivers.iter().map(|driver| driver.worker.describe()).collect();
+                    return Err(format!("{why}\n{}\n{}", workers.join("\n"), self.host.describe()));
+                }
                 Err(_) => self.step()?,
             }
         }
