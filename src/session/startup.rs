@@ -382,8 +382,7 @@ impl<S> Session<S> {
             cluster.remember(asked, &self.settings);
             return self.enter(cx);
         }
-        let patience = cluster.pools.first().map(|pool| cx.now + pool.config.connect_timeout);
-        let until = patience.unwrap_or(until).min(until);
+        let until = until.min(cx.now + cluster.timeouts.checkout);
         self.state = State::Login(Box::new(Entry { until, asked }));
         self.ask_for_login_server(cx);
     }

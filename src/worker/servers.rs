@@ -232,6 +232,12 @@ impl<N: Net> Worker<N> {
             Unbound::Opened => {
                 let (pool, token) = (server.pool.clone(), server.home.token);
                 server.rest(&mut self.chunks);
+                if let Some(cluster) = self.world.clusters.get(&pool.config.name)
+                    && cluster.pools.iter().any(|of| Arc::ptr_eq(of, &pool))
+                {
+                    // Clients that log in from now on need no server for that.
+                    cluster.set_base(&server.base);
+                }
                 if !server.is_settled() {
                     // More has come with the end of its login: a notice, or a part of one.
                     {
