@@ -89,17 +89,8 @@ impl<S> Session<S> {
             b'Z' => self.on_ready(at, header, cx)?,
             tag => {
                 if tag == b'C' {
-                    let tag = server.inbound.body(header);
-                    let (tally, taints) = read_tag(tag);
-                    // What we do ourselves has been thought of when it was sent.
-                    let taints = taints && server.exchanges.front_order() == Some(Order::Forward);
-                    let deallocates = taints && DEALLOCATING.contains(&tag);
-                    tally.count(server);
-                    if taints {
-                        server.tainted_by = Some(self.id);
-                    }
+                    let deallocates = server.on_command_complete(header, self.id);
                     if deallocates {
-                        server.prepared.clear();
                         self.statements.forget_all();
                     }
                 }
@@ -384,6 +375,26 @@ impl<S> Session<S> {
     /// Whether the client has been sent the beginning of a message and not its end.
     pub(super) fn is_inside_answer(&self) -> bool {
         self.links.iter().any(|link| matches!(link.server.inbound.passing, Passing::Send { .. }))
+    }
+}
+
+impl<S> Server<S> {
+    /// A command of `session` is done: counts it, and notes what it may have changed. True if it has taken all prepared
+    /// statements with it.
+    pub(super) fn on_command_complete(&mut self, header: Header, session: u64) -> bool {
+        let tag = self.inbound.body(header);
+        let (rows, taints) = read_tag(tag);
+        // What we do ourselves has been thought of when it was sent.
+        let taints = taints && self.exchanges.front_order() == Some(Order::Forward);
+        let deallocates = taints && DEALLOCATING.contains(&tag);
+        rows.count(self);
+        if taints {
+            self.tainted_by = Some(session);
+        }
+        if deallocates {
+            self.prepared.clear();
+        }
+        deallocates
     }
 }
 
