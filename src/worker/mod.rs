@@ -11,6 +11,7 @@ mod lines;
 pub mod mail;
 mod servers;
 mod sessions;
+pub mod shutdown;
 pub mod table;
 pub mod upkeep;
 

@@ -26,6 +26,7 @@ use pgdog::session::errors::ClientError;
 use pgdog::session::server::ServerWorld;
 use pgdog::worker::Worker;
 use pgdog::worker::mail::{Common, Mail, Mailbox, Order, Peer};
+use pgdog::worker::shutdown::Shutdown;
 use pgdog::worker::upkeep::{self, Upkeep, replace_world};
 
 use self::bug::SimBug;
@@ -95,6 +96,9 @@ pub struct Run {
     /// When a listener or a login that refuses is well again.
     better_at: Time,
     healed_at: Time,
+    shutdown: Shutdown,
+    /// Statements after which it begins.
+    shutdown_at: Option<u64>,
     /// The end: pools are being emptied.
     is_closing: bool,
     report: Report,
@@ -183,6 +187,8 @@ impl Run {
             next_fault: Time::ZERO,
             better_at: Time::NEVER,
             healed_at: Time::NEVER,
+            shutdown: Shutdown::default(),
+            shutdown_at: scene.shutdown_at,
             is_closing: false,
             report: Report::default(),
             scene,
@@ -219,7 +225,9 @@ impl Run {
 
     /// Clients come until there have been enough statements.
     fn invite(&mut self) {
-        let enough = self.report.statements >= self.scene.statements as u64 || self.is_healed();
+        let enough = self.report.statements >= self.scene.statements as u64
+            || self.is_healed()
+            || self.shutdown.has_begun();
         while !enough && self.guests.len() < self.scene.clients {
             let number = self.next_client;
             self.next_client += 1;
@@ -238,7 +246,8 @@ impl Run {
                     _ => Unreported::Read,
                 },
                 resets: false,
-                tolerant: !self.scene.is_clean,
+                tolerant: !self.scene.is_clean || self.scene.shutdown_at.is_some(),
+                is_cancelled: self.scene.shutdown_at.is_some(),
                 think_max: think,
                 rows_max: 60,
                 ..Plan::new(number, units)
@@ -269,6 +278,7 @@ impl Run {
             moved |= operator.turn();
             if let Some(why) = &operator.wrong
                 && self.scene.is_clean
+                && !self.shutdown.has_begun()
             {
                 return Err(format!("the console: {why}"));
             }
@@ -342,6 +352,10 @@ impl Run {
     fn control(&mut self) -> bool {
         let now = self.net.now();
         if let Some(socket) = self.net.accept(proxy_address()) {
+            if self.shutdown.has_begun() {
+                // Nobody listens any more.
+                return true;
+            }
             let peers = self.common.peers.iter().enumerate();
             let fewest = peers.min_by_key(|(_, peer)| peer.clients.load(Ordering::Relaxed));
             if let Some((worker, to)) = fewest {
@@ -361,7 +375,11 @@ impl Run {
             self.order(order);
             return true;
         }
-        if now >= self.next_upkeep && !self.is_closing {
+        if self.shutdown.next_time() <= now {
+            self.shutdown.advance(&self.world, &self.common, now);
+            return true;
+        }
+        if now >= self.next_upkeep && !self.is_closing && self.shutdown.is_serving() {
             self.next_upkeep = now + upkeep::INTERVAL;
             self.upkeep.run(&self.world, &self.common, now);
             return true;
@@ -385,6 +403,10 @@ impl Run {
             }
             Order::Control { asker, command } => {
                 let answer = match command {
+                    Command::Shutdown => {
+                        self.shut_down();
+                        Ok(pgdog::admin::complete("SHUTDOWN"))
+                    }
                     Command::Reload => {
                         self.reload();
                         Ok(pgdog::admin::complete("RELOAD"))
@@ -393,8 +415,17 @@ impl Run {
                 };
                 self.common.post(asker.worker, Mail::Console { token: asker.token, answer });
             }
-            Order::Drained => {}
+            Order::Drained => {
+                self.shutdown.on_drained();
+                self.shutdown.advance(&self.world, &self.common, self.net.now());
+            }
         }
+    }
+
+    fn shut_down(&mut self) {
+        *self.report.faults.entry("shutdowns").or_default() += 1;
+        self.shutdown_at = None;
+        self.shutdown.begin(&self.world, &self.common, self.net.now());
     }
 
     fn reload(&mut self) {
@@ -503,10 +534,13 @@ impl Run {
         loop {
             self.step()?;
             let now = self.net.now();
-            let enough = self.report.statements >= self.scene.statements as u64;
+            let enough = self.report.statements >= self.scene.statements as u64 || self.shutdown.has_ended();
             let limit = if self.scene.is_clean { CLEAN_MAX } else { FAULTS_MAX };
             if !self.is_healed() && (enough || now > Time::ZERO + limit) {
                 self.heal();
+            }
+            if self.shutdown_at.is_some_and(|at| self.report.statements >= at) {
+                self.shut_down();
             }
             if self.is_over() && self.is_healed() {
                 return Ok(());
@@ -597,9 +631,10 @@ impl Run {
         if !self.is_healed() {
             at(self.next_fault.max(now + Duration::from_micros(1)));
         }
-        if !self.is_closing {
+        if !self.is_closing && self.shutdown.is_serving() {
             at(self.next_upkeep);
         }
+        at(self.shutdown.next_time());
         for (start, guest) in &self.guests {
             at(guest.next_time().max(*start));
         }
