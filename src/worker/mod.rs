@@ -77,8 +77,8 @@ pub struct Worker<N: Net> {
     draining: Draining,
     /// Who asked for the cancel request that is being handled.
     canceller: Option<Asker>,
-    /// Cancel requests for sessions whose statement has not begun: who asked, and for which session.
-    held_cancels: Vec<(u64, Asker)>,
+    /// Cancel requests for sessions whose statement has not begun: for which session, and which client asked.
+    held_cancels: Vec<(u64, Option<Asker>)>,
     censuses: Vec<Census>,
     /// The session that is being worked on: it ends if that panics.
     current: Option<u64>,
@@ -451,7 +451,7 @@ impl<N: Net> Worker<N> {
     fn on_terminate(&mut self, cancel: bool) {
         for token in self.table.tokens() {
             if cancel {
-                self.with_session(token, |session, cx| session.on_cancel(cx));
+                self.cancel_session(token, None);
             } else {
                 self.with_session(token, |session, cx| session.on_terminate(cx));
             }

@@ -624,17 +624,18 @@ impl<N: Net> Worker<N> {
             _ => false,
         };
         match token {
-            Some(token) if right => self.cancel_session(token, asker),
+            Some(token) if right => self.cancel_session(token, Some(asker)),
             _ => self.common.post(asker.worker, Mail::Cancelled { token: asker.token }),
         }
     }
 
-    fn cancel_session(&mut self, token: u64, asker: Asker) {
+    /// Cancels what a session runs, for a client who asks for it or because time is up.
+    pub(super) fn cancel_session(&mut self, token: u64, asker: Option<Asker>) {
         if matches!(self.table.get(token), Some(Entry::Session(session)) if session.is_being_prepared()) {
             // It would hit our own query.
             return self.held_cancels.push((token, asker));
         }
-        self.canceller = Some(asker);
+        self.canceller = asker;
         self.with_session(token, |session, cx| session.on_cancel(cx));
         // Nothing to cancel, or nothing that takes time.
         if let Some(asker) = self.canceller.take() {
