@@ -8,7 +8,7 @@ use crate::cluster::statements::NAME_PREFIX;
 use crate::config::{ConnectionRecovery, PoolerMode};
 use crate::session::cx::{Action, Cx, Discard};
 use crate::session::errors::ClientError;
-use crate::session::exchange::{Exchange, Note, Order, OutOfSync, Outcome, What};
+use crate::session::exchange::{Copying, Exchange, Note, Order, OutOfSync, Outcome, What};
 use crate::session::inbound::{Next, Passing};
 use crate::session::login::parameter;
 use crate::session::requests::{HOME, Leaving};
@@ -94,29 +94,22 @@ impl<S> Session<S> {
             b'Z' => self.on_ready(at, header, cx)?,
             tag => {
                 if tag == b'C' {
-                    let tag = server.inbound.body(header);
-                    let (rows, signs) = read_tag(tag);
-                    // What we do ourselves has been thought of when it was sent.
-                    let theirs = server.exchanges.front_order() == Some(Order::Forward);
-                    let deallocates = theirs && DEALLOCATING.contains(&tag);
-                    let deallocates_one = theirs && tag == b"DEALLOCATE\0";
-                    rows.count(server);
-                    if deallocates {
-                        server.prepared.clear();
-                        self.statements.forget_all();
-                    }
-                    if deallocates_one {
-                        let link = &mut self.links[at];
-                        let gone = link.server.exchanges.deallocated();
-                        if let Some((name, statement)) =
-                            gone.or_else(|| link.deallocating.pop_front().flatten())
-                        {
-                            link.server.prepared.remove(statement.id);
-                            self.statements.forget(&name);
+                    let Completed { signs, deallocates } = server.on_command_complete(header);
+                    let link = &mut self.links[at];
+                    match deallocates {
+                        Deallocated::Nothing => {}
+                        Deallocated::All => self.statements.forget_all(),
+                        Deallocated::One => {
+                            let gone = link.server.exchanges.deallocated();
+                            let gone = gone.or_else(|| link.deallocating.pop_front().flatten());
+                            if let Some((name, statement)) = gone {
+                                link.server.prepared.remove(statement.id);
+                                self.statements.forget(&name);
+                            }
                         }
                     }
-                    if theirs && !signs.is_empty() {
-                        self.links[at].check_signs(signs);
+                    if !signs.is_empty() {
+                        link.check_signs(signs);
                     }
                 }
                 // Nothing has been sent behind an Execute at the gate: it is the last that is owed.
@@ -385,6 +378,10 @@ impl<S> Session<S> {
     fn after_answer(&mut self, at: usize, cx: &mut Cx<'_, S>) {
         let State::Running(run) = &mut self.state else { return };
         let server = &self.links[at].server;
+        if run.leaving == Leaving::AfterAnswers && server.exchanges.copying() != Copying::No {
+            // A COPY waits for data, and none will come.
+            return self.close(cx);
+        }
         if !server.exchanges.is_empty() {
             return;
         }
@@ -450,6 +447,39 @@ impl<S> Session<S> {
     }
 }
 
+/// What the completion of a command tells.
+pub(super) struct Completed {
+    signs: Effects,
+    deallocates: Deallocated,
+}
+
+enum Deallocated {
+    Nothing,
+    One,
+    All,
+}
+
+impl<S> Server<S> {
+    /// A command is complete: counts it, and says what it has changed, if it was the client's. What we do ourselves has
+    /// been thought of when it was sent.
+    pub(super) fn on_command_complete(&mut self, header: Header) -> Completed {
+        let tag = self.inbound.body(header);
+        let (rows, signs) = read_tag(tag);
+        let theirs = self.exchanges.front_order() == Some(Order::Forward);
+        let deallocates = match tag {
+            b"DISCARD ALL\0" | b"DEALLOCATE ALL\0" if theirs => Deallocated::All,
+            b"DEALLOCATE\0" if theirs => Deallocated::One,
+            _ => Deallocated::Nothing,
+        };
+        rows.count(self);
+        if let Deallocated::All = deallocates {
+            // Those of the extended protocol too.
+            self.prepared.clear();
+        }
+        Completed { signs: if theirs { signs } else { Effects::NONE }, deallocates }
+    }
+}
+
 impl super::statements::ClientStatements {
     /// A text of the server with the client's names for its statements.
     fn in_its_words(&self, text: &[u8]) -> String {
@@ -505,9 +535,6 @@ fn read_tag(body: &[u8]) -> (Rows, Effects) {
         _ => (Rows::Other, signs(body)),
     }
 }
-
-/// What takes all prepared statements with it, those of the extended protocol too.
-const DEALLOCATING: [&[u8]; 2] = [b"DISCARD ALL\0", b"DEALLOCATE ALL\0"];
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,9 @@ use crate::cluster::statements::Statement;
 use crate::session::exchange::{Defines, Exchange, Forgets, Note, Order};
 use crate::sql::outline::Outline;
 
+/// What a text does, and where that does not tell all, the text.
+pub type Described = (Outline, Box<[u8]>);
+
 #[derive(Debug, Default)]
 pub struct ClientStatements {
     named: BTreeMap<Box<[u8]>, Arc<Statement>>,
@@ -17,7 +20,7 @@ pub struct ClientStatements {
     /// Names that are passed through and stand for a COPY FROM STDIN.
     pub copies: Vec<Box<[u8]>>,
     /// Statements of SQL's own PREPARE, with their texts where the outline does not tell all.
-    in_sql: BTreeMap<Box<[u8]>, (Outline, Box<[u8]>)>,
+    in_sql: BTreeMap<Box<[u8]>, Described>,
 }
 
 /// The client's unnamed statement, kept for a server that does not have it.
@@ -78,7 +81,7 @@ impl ClientStatements {
     }
 
     /// What EXECUTE of a name runs, whichever protocol has prepared it.
-    pub fn text_by_name(&self, name: &[u8]) -> Option<(Outline, Box<[u8]>)> {
+    pub fn text_by_name(&self, name: &[u8]) -> Option<Described> {
         let extended = self.named.get(name).map(|statement| (statement.outline, statement.key.body.clone()));
         extended.or_else(|| self.in_sql.get(name).cloned())
     }
