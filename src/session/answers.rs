@@ -127,10 +127,10 @@ impl<S> Session<S> {
                     }
                     _ => return Err(OutOfSync { tag, expected: None }),
                 }
-                if matches!(self.links[at].server.exchanges.front_order(), Some(Order::Fake)) {
-                    self.emit_fakes();
-                }
             }
+        }
+        if self.links.get(at).is_some_and(|link| link.server.exchanges.front_order() == Some(Order::Fake)) {
+            self.emit_fakes();
         }
         self.after_answer(at, cx);
         Ok(true)
