@@ -88,7 +88,7 @@ pub enum Within {
 pub fn difference(have: &Settings, want: &Settings, within: Within) -> Option<Vec<Vec<u8>>> {
     let backslashes = Backslashes::of(have);
     let start = || match within {
-        Within::Nothing => without_timeouts(have),
+        Within::Nothing => without_timeouts(have, |_| true),
         Within::Transaction => Vec::new(),
     };
     let mut queries = Vec::new();
@@ -135,8 +135,8 @@ pub fn difference(have: &Settings, want: &Settings, within: Within) -> Option<Ve
 
 /// The beginning of a query of our own on a server with these settings: no timeout of its client may end it. The whole
 /// query is one transaction, so that SET LOCAL holds up to its end.
-pub fn without_timeouts(have: &Settings) -> Vec<u8> {
-    let set = TIMEOUTS.iter().filter(|name| have.other.contains_key(**name));
+pub fn without_timeouts(have: &Settings, may_go: impl Fn(&str) -> bool) -> Vec<u8> {
+    let set = TIMEOUTS.iter().filter(|name| have.other.contains_key(**name) && may_go(name));
     set.flat_map(|name| format!("SET LOCAL {name} = 0; ").into_bytes()).collect()
 }
 

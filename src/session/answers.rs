@@ -213,6 +213,10 @@ impl<S> Session<S> {
         if order == Order::Swallow && dropped.is_empty() {
             return self.on_own_query_failed(at, header, cx);
         }
+        let taken = match dropped.first().map(|first| &first.note) {
+            Some(Note::Taken(name)) => Some(name.clone()),
+            _ => None,
+        };
         let failed = dropped.first().is_some_and(|first| matches!(first.note, Note::Unnamed(_)));
         link.undo(&dropped);
         if failed {
@@ -226,7 +230,7 @@ impl<S> Session<S> {
                 self.links[at].server.inbound.skip(header);
                 error.write(&mut self.client.outbox);
             }
-            _ => self.forward_error(at, header),
+            _ => self.forward_error(at, header, taken.as_deref()),
         }
         // Something is still owed: the error was that of an earlier batch, not of the Execute at the gate.
         if self.links[at].server.exchanges.is_empty() {
@@ -247,6 +251,12 @@ impl<S> Session<S> {
         cx: &mut Cx<'_, S>,
     ) -> Result<(), OutOfSync> {
         let body = self.links[at].server.inbound.body(header).to_vec();
+        if let Some(Note::Census(_)) = self.links[at].server.exchanges.front_note() {
+            log::warn!("a server does not say what its client has left on it: {}", error::summary(&body));
+            self.links[at].server.inbound.skip(header);
+            self.on_census_failed(at);
+            return Ok(());
+        }
         if matches!(self.state, State::Login(_)) {
             self.links[at].server.inbound.skip(header);
             self.on_login_refused(at, &body, cx);
@@ -258,7 +268,7 @@ impl<S> Session<S> {
 
     /// Sends an error on. Names that we gave to statements are replaced by the client's; where the client is to be
     /// kept although its server ends, a FATAL error becomes an ordinary one.
-    fn forward_error(&mut self, at: usize, header: Header) {
+    fn forward_error(&mut self, at: usize, header: Header, taken: Option<&[u8]>) {
         let body = self.links[at].server.inbound.body(header);
         let keeps = self.cluster.as_ref().is_some_and(|c| c.client_recovery != ConnectionRecovery::Drop);
         let fatal = error::is_fatal(body);
@@ -277,7 +287,9 @@ impl<S> Session<S> {
                     buf.push(code);
                     match code {
                         b'S' | b'V' if soften => encode::cstr(buf, b"ERROR"),
-                        b'M' if names_ours => encode::cstr(buf, statements.in_its_words(value).as_bytes()),
+                        b'M' if names_ours => {
+                            encode::cstr(buf, statements.in_its_words(value, taken).as_bytes())
+                        }
                         _ => encode::cstr(buf, value),
                     }
                 }
@@ -310,6 +322,8 @@ impl<S> Session<S> {
             }
             (Note::Census(_), _) => {
                 server.inbound.skip(header);
+                self.links[at].touched.has_restored();
+                let server = &mut self.links[at].server;
                 if let Some(queries) = difference(&server.settings, &self.settings, Within::Nothing) {
                     send_queries(server, &queries, Note::Restores);
                 }
@@ -375,7 +389,7 @@ impl<S> Session<S> {
     }
 
     /// The server may have nothing more to do for this client.
-    fn after_answer(&mut self, at: usize, cx: &mut Cx<'_, S>) {
+    pub(super) fn after_answer(&mut self, at: usize, cx: &mut Cx<'_, S>) {
         let State::Running(run) = &mut self.state else { return };
         let server = &self.links[at].server;
         if run.leaving == Leaving::AfterAnswers && server.exchanges.copying() != Copying::No {
@@ -482,9 +496,11 @@ impl<S> Server<S> {
 
 impl super::statements::ClientStatements {
     /// A text of the server with the client's names for its statements.
-    fn in_its_words(&self, text: &[u8]) -> String {
+    /// One statement may have several: then it is `first`, if that is known.
+    fn in_its_words(&self, text: &[u8], first: Option<&[u8]>) -> String {
         let mut text = String::from_utf8_lossy(text).into_owned();
-        for (name, statement) in self.iter() {
+        let first = first.and_then(|name| Some((name, self.find(name)?)));
+        for (name, statement) in first.into_iter().chain(self.iter()) {
             let ours = format!("\"{}\"", statement.name);
             if text.contains(&ours) {
                 text = text.replace(&ours, &format!("\"{}\"", String::from_utf8_lossy(name)));

@@ -59,6 +59,8 @@ pub enum Note {
     Closes(u64),
     /// The last query that brings the server to its session's settings.
     Settings,
+    /// A Parse of a name that is taken, which PostgreSQL refuses: the name in its error is this one.
+    Taken(Box<[u8]>),
     /// A query with DEALLOCATEs in it.
     Deallocates(Deallocates),
     /// DISCARD ALL.

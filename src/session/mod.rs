@@ -402,10 +402,12 @@ impl<S> Session<S> {
         }
     }
 
-    /// A server is being brought to this session's settings: what the client has asked for has not begun.
+    /// A server is busy with a query of ours, about this session's settings: what the client has asked for has not begun.
     pub fn is_being_prepared(&self) -> bool {
         let prepares = |link: &Link<S>| {
-            link.server.exchanges.iter().any(|e| matches!(e.note, Note::Settings | Note::Discard))
+            link.server.exchanges.iter().any(|exchange| {
+                matches!(exchange.note, Note::Settings | Note::Discard | Note::Census(_) | Note::Restores)
+            })
         };
         self.links.iter().any(prepares)
     }

@@ -491,7 +491,7 @@ impl<S> Session<S> {
             self.links[HOME].ensure_prepared(&existing);
             let server = &mut self.links[HOME].server;
             server.outbox.own(|buf| encode::parse(buf, existing.name.as_bytes(), &parsed));
-            self.links[HOME].ask(Exchange::new(What::Parse, Order::Forward));
+            self.links[HOME].ask(Exchange::noting(What::Parse, Order::Forward, Note::Taken(name.into())));
             return Ok(());
         }
         if self.statements.len() >= CLIENT_STATEMENTS_MAX {

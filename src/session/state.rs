@@ -18,15 +18,17 @@ use crate::base::limits::TOUCHED_SETTINGS_MAX;
 use crate::cluster::settings::{Backslashes, Settings, Within, difference, literal, without_timeouts};
 use crate::cluster::statements::{Statement, statement_text};
 use crate::config::PoolerMode;
+use crate::session::cx::Cx;
 use crate::session::exchange::{Copying, Exchange, Note};
 use crate::session::requests::HOME;
 use crate::session::statements::UnnamedStatement;
-use crate::session::{Link, Session, send_queries};
+use crate::session::{Link, Session, State, send_queries};
 use crate::sql::command::{Command, Discard, Value};
 use crate::sql::effects::Effects;
 use crate::sql::outline::{Outline, is_create};
 use crate::sql::value::{Parameter, set_config_names};
 use crate::sql::{self, Encoding, Reading};
+use crate::wire::TxStatus;
 use crate::wire::frame::Header;
 
 /// What keeps a client on its server, and what asks whether it still does.
@@ -237,6 +239,11 @@ impl Touched {
         }
     }
 
+    /// A census is done: nothing waits any more, but for resets that were sent behind it.
+    pub fn has_restored(&mut self) {
+        self.restores &= self.resets != Resets::None;
+    }
+
     pub fn reset_all(&mut self) {
         self.restores = true;
         self.resets = Resets::All { except: Vec::new() };
@@ -266,7 +273,8 @@ pub struct Census {
 impl Census {
     /// The query whose single row `read` understands.
     fn query(&self, have: &Settings) -> Vec<u8> {
-        let mut query = without_timeouts(have);
+        // One that is asked for must be left as it is.
+        let mut query = without_timeouts(have, |name| !self.names.iter().any(|of| **of == *name));
         query.extend_from_slice(b"SELECT NULL");
         for (pin, _, asks) in PINS {
             if self.pins.any(*pin) {
@@ -472,8 +480,9 @@ impl<S> Session<S> {
     pub fn pinned_by(&self) -> Vec<&'static str> {
         let pins = PINS.iter().filter(|(pin, ..)| self.pins.any(*pin)).map(|(_, name, _)| *name);
         let user = self.pins.any(Effects::AUTHORIZATION).then_some("SET SESSION AUTHORIZATION");
+        let unknown = self.pins.any(Effects::UNREADABLE).then_some("what its server would not tell");
         let lasting = self.pins.any(LASTING).then_some("what only the end of its process undoes");
-        pins.chain(user).chain(lasting).collect()
+        pins.chain(user).chain(unknown).chain(lasting).collect()
     }
 
     /// A transaction is over: asks its server what of it remains. False if there is nothing to ask.
@@ -482,8 +491,12 @@ impl<S> Session<S> {
         if link.touched.is_empty() {
             return false;
         }
+        if link.server.cancels > 0 {
+            // It would hit the census. See `on_cancel_ended`.
+            return true;
+        }
         link.deallocating.clear();
-        let Touched { effects, mut names, resets, .. } = std::mem::take(&mut link.touched);
+        let Touched { effects, mut names, resets, restores } = std::mem::take(&mut link.touched);
         let server = &mut link.server;
         self.pins |= effects.and(LASTING);
         let opaque = effects.any(Effects::OPAQUE);
@@ -513,6 +526,8 @@ impl<S> Session<S> {
         if pins.is_empty() && names.is_empty() {
             return false;
         }
+        // Until it is known what was reset, the client's next statement waits.
+        link.touched.restores = restores;
         let census = Census { pins, names, resets };
         let query = census.query(&server.settings);
         send_queries(server, &[query], Note::Census(Box::new(census)));
@@ -523,7 +538,7 @@ impl<S> Session<S> {
     pub(super) fn awaits_restoring(&self) -> bool {
         let link = &self.links[HOME];
         link.touched.restores
-            && !link.server.exchanges.is_empty()
+            && (!link.server.exchanges.is_empty() || link.server.cancels > 0)
             && !link.server.exchanges.needs_sync()
             && link.server.exchanges.copying() == Copying::No
     }
@@ -532,7 +547,7 @@ impl<S> Session<S> {
     /// would from a server of its own.
     pub(super) fn restore_startup(&mut self) {
         let link = &mut self.links[HOME];
-        if !std::mem::take(&mut link.touched.restores) {
+        if link.server.cancels > 0 || !std::mem::take(&mut link.touched.restores) {
             return;
         }
         let server = &mut link.server;
@@ -548,6 +563,28 @@ impl<S> Session<S> {
         }
     }
 
+    /// A cancel request for a server of this session can no longer hit anything: what would not go out for its sake does.
+    pub fn on_cancel_ended(&mut self, cx: &mut Cx<'_, S>) {
+        if !matches!(self.state, State::Running(_)) || self.links[HOME].touched.is_empty() {
+            return;
+        }
+        let server = &self.links[HOME].server;
+        if server.exchanges.is_empty() && server.status == TxStatus::InTransaction {
+            self.restore_startup();
+        }
+        self.after_answer(HOME, cx);
+        if matches!(self.state, State::Running(_)) {
+            self.pump_requests(cx);
+        }
+    }
+
+    /// A census could not be taken: only on this server is the client sure to find what it left.
+    pub(super) fn on_census_failed(&mut self, at: usize) {
+        self.links[at].touched.has_restored();
+        self.links[at].server.tainted_by = Some(self.id);
+        self.pins |= Effects::UNREADABLE;
+    }
+
     /// The server's answer to a census: the body of its DataRow.
     pub(super) fn on_census(&mut self, at: usize, census: &Census, row: &[u8]) -> Result<(), Malformed> {
         let Found { pins, values } = census.read(row)?;
@@ -557,7 +594,10 @@ impl<S> Session<S> {
         let mut had = (*server.settings).clone();
         for (name, (value, is_fresh)) in census.names.iter().zip(values) {
             let startup = self.startup.get(name);
-            let is_reset = is_fresh || (&**name == "role" && value == Some(b"none"));
+            // PostgreSQL does not say of the parameters that it does not know itself where their values come from.
+            let is_own =
+                name.contains('.') && value.is_none_or(<[u8]>::is_empty) && census.resets.covers(name);
+            let is_reset = is_fresh || is_own || (&**name == "role" && value == Some(b"none"));
             match (is_reset, startup, value) {
                 (true, Some(startup), _) => wanted.set(name, startup),
                 (true, None, _) | (false, _, None) => wanted.unset(name),

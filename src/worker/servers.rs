@@ -590,11 +590,13 @@ impl<N: Net> Worker<N> {
         match self.table.get_mut(call.server) {
             Some(Entry::Bound { session }) => {
                 let session = *session;
-                if let Some(Entry::Session(session)) = self.table.get_mut(session)
-                    && let Some(link) =
-                        session.links.iter_mut().find(|link| link.server.home.token == call.server)
+                if let Some(Entry::Session(of)) = self.table.get_mut(session)
+                    && let Some(link) = of.links.iter_mut().find(|link| link.server.home.token == call.server)
                 {
                     link.server.cancels -= 1;
+                    if link.server.cancels == 0 {
+                        self.with_session(session, |session, cx| session.on_cancel_ended(cx));
+                    }
                 }
             }
             Some(Entry::Server(server)) => {

@@ -55,7 +55,7 @@ class Player:
         self.said: list[str] = []
 
     def say(self, what: str, *parts: bytes, answers: int = 1) -> None:
-        self.said.append(what)
+        self.said.append(what.replace(PROBE, "(probe)"))
         found = []
         for wire in (self.pooled, self.direct):
             wire.clear()
@@ -64,7 +64,7 @@ class Player:
             # A parameter may be told of a little later, or twice on its way.
             found.append([m.decoded() for m in messages if m.kind != "S"])
         if found[0] != found[1]:
-            last = "\n  ".join(self.said[-12:])
+            last = "\n  ".join(self.said[-25:])
             raise AssertionError(f"after\n  {last}\nthe client got\n{short(found[0])}\nits twin\n{short(found[1])}")
 
     def ask(self, sql: str) -> None:
@@ -209,7 +209,7 @@ def test_twins(cluster: Cluster, start) -> None:  # noqa: ANN001
         {},
         {"options": "-c work_mem=999kB -c app.tenant=started", "TimeZone": "Asia/Tokyo", "application_name": "starter"},
     ]
-    players = [Player(endpoint.connect(timeout=30, **given), direct.connect(timeout=30, **given), rng) for given in startups]
+    players = [Player(endpoint.connect(timeout=30, **given), direct.connect(database="app2", timeout=30, **given), rng) for given in startups]
     turns = [turn for weight, turn in TURNS for _ in range(weight)]
     for at in range(ROUNDS):
         player = rng.choice(players)
