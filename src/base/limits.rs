@@ -66,3 +66,6 @@ pub const PACKED_BUSY_PERCENT_MAX: u32 = 50;
 pub const BUSY_INTERVAL: Duration = Duration::from_millis(200);
 /// A wait after accept failed for lack of files.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// A text of SQL that is looked at for what it does to its session; beyond it anything is assumed. About 2 ms.
+pub const GATE_BYTES_MAX: usize = 1024 * 1024;
