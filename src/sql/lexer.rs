@@ -15,7 +15,9 @@ pub struct Token {
     pub end: usize,
 }
 
+// As wide as a position: tokens are copied a lot, and one without padding is copied in whole words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
 pub enum Kind {
     /// An identifier or keyword without quotes. `N` before a string is one too, as in PostgreSQL.
     Word,
