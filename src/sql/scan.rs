@@ -4,6 +4,7 @@
 //! the tokens before it tell; a doubt is a call.
 
 use crate::sql::Reading;
+use crate::sql::catalog::Catalog;
 use crate::sql::effects::Effects;
 use crate::sql::functions;
 use crate::sql::lexer::{Kind, Lexer, Token};
@@ -21,7 +22,7 @@ const SET_CONFIG_CALLS_MAX: u32 = 16;
 #[derive(Clone, Debug)]
 pub(super) struct Scan<'t> {
     lexer: Lexer<'t>,
-    reading: Reading,
+    reading: Reading<'t>,
     peeked: Option<Token>,
     /// The last tokens; the newest is at `count - 1`, modulo the length.
     recent: [Token; RECENT],
@@ -40,6 +41,8 @@ pub(super) struct Scan<'t> {
     /// BEGIN ATOMIC bodies that are open.
     bodies: u32,
     set_config_calls: u32,
+    /// The catalog, if names and operators anywhere may have effects.
+    watch: Option<&'t Catalog>,
     /// Whether names before parentheses are looked at.
     pub(super) calls: bool,
     pub(super) effects: Effects,
@@ -84,7 +87,7 @@ fn read(lexer: &mut Lexer<'_>) -> Option<Token> {
 const NOTHING: Token = Token { kind: Kind::Other, start: 0, end: 0 };
 
 impl<'t> Scan<'t> {
-    pub(super) fn new(text: &'t [u8], reading: Reading) -> Scan<'t> {
+    pub(super) fn new(text: &'t [u8], reading: Reading<'t>) -> Scan<'t> {
         Scan {
             lexer: Lexer::new(text, reading.conforming_strings),
             reading,
@@ -100,12 +103,13 @@ impl<'t> Scan<'t> {
             routine: Routine::Start,
             bodies: 0,
             set_config_calls: 0,
+            watch: reading.catalog.filter(|catalog| catalog.has_relations_or_operators()),
             calls: true,
             effects: Effects::NONE,
         }
     }
 
-    pub(super) fn reading(&self) -> Reading {
+    pub(super) fn reading(&self) -> Reading<'t> {
         self.reading
     }
 
@@ -135,7 +139,7 @@ impl<'t> Scan<'t> {
                 self.bodies = 0;
                 self.set_config_calls = 0;
                 self.calls = true;
-                self.effects = Effects::NONE;
+                self.effects = self.reading.catalog.map_or(Effects::NONE, Catalog::anywhere);
                 return Some(token.start);
             }
             self.peeked = None;
@@ -183,6 +187,9 @@ impl<'t> Scan<'t> {
                 }
             },
         };
+        if self.watch.is_some() {
+            self.on_watch(token);
+        }
         match token.kind {
             Kind::Word => self.on_word(token),
             Kind::Open => self.on_open(),
@@ -246,6 +253,21 @@ impl<'t> Scan<'t> {
                 _ => Routine::No,
             };
         }
+    }
+
+    /// Names and operators that the catalog knows to have effects, whatever they are used for here.
+    #[cold]
+    fn on_watch(&mut self, token: Token) {
+        let Some(catalog) = self.watch else { return };
+        let effects = match token.kind {
+            Kind::Operator => catalog.operator(self.text_of(token)),
+            Kind::Word | Kind::Quoted | Kind::UnicodeQuoted => match Name::of(self.text(), token).value() {
+                Some(name) => catalog.relation(&name),
+                None => Effects::UNKNOWN_FUNCTION,
+            },
+            _ => return,
+        };
+        self.effects |= effects;
     }
 
     /// The word with which the statement behind the list of a WITH clause begins, not the name of one of its queries.
@@ -454,14 +476,19 @@ impl<'t> Scan<'t> {
             }
             _ => return self.effects |= Effects::UNKNOWN_FUNCTION,
         };
-        let of_postgresql = !qualified
-            || Name::of(self.text(), self.recent(3)).value().is_some_and(|schema| *schema == *b"pg_catalog");
-        let effects = match of_postgresql {
-            true if value == b"set_config" => self.set_config(),
-            true => functions::effects(value),
-            false => Effects::UNKNOWN_FUNCTION,
+        let of_postgresql =
+            !qualified || Name::of(self.text(), self.recent(3)).value().as_deref() == Some(b"pg_catalog");
+        let own = match of_postgresql {
+            true if value == b"set_config" => Some(self.set_config()),
+            true => functions::find(value),
+            false => None,
         };
-        self.effects |= effects;
+        let of_users = self.reading.catalog.and_then(|catalog| catalog.function(value));
+        // Where both have one, either may be meant.
+        self.effects |= match (own, of_users) {
+            (None, None) => Effects::UNKNOWN_FUNCTION,
+            _ => own.unwrap_or_default() | of_users.unwrap_or_default(),
+        };
     }
 
     /// Whether the token before a name, `back` tokens ago, says that it is not the name of a function to be called.

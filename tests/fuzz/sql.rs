@@ -20,7 +20,7 @@ pub fn check(text: &[u8]) {
             let alone = Lexer::new(&text[token.start..token.end], conforming_strings).next_token().unwrap();
             assert_eq!((alone.kind, alone.end), (token.kind, token.end - token.start));
         }
-        let reading = Reading { conforming_strings, encoding: Encoding::Safe };
+        let reading = Reading { conforming_strings, ..Reading::default() };
         let mut last = 0;
         for statement in statements(text, reading) {
             assert!(last <= statement.start && !statement.text.is_empty());

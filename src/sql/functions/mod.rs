@@ -10,20 +10,21 @@ mod tests;
 use crate::sql::effects::Effects;
 use crate::sql::word::RESTRICTED;
 
-/// The effects of a call by a name in lower case, qualified by pg_catalog or not at all.
-pub fn effects(name: &[u8]) -> Effects {
+/// The effects of a call by a name in lower case, qualified by pg_catalog or not at all. None: PostgreSQL has no such
+/// function.
+pub fn find(name: &[u8]) -> Option<Effects> {
     // They set what the next command of pg_upgrade takes; a server outside an upgrade refuses them.
     if name.starts_with(b"binary_upgrade_") {
-        return Effects::LASTING;
+        return Some(Effects::LASTING);
     }
     let mut at = hash(name);
     loop {
         match TABLE[at % TABLE.len()] {
-            0 => return Effects::UNKNOWN_FUNCTION,
+            0 => return None,
             entry => {
                 let (of, effects) = ENTRIES[usize::from(entry) - 1];
                 if of.as_bytes() == name {
-                    return effects;
+                    return Some(effects);
                 }
             }
         }
