@@ -34,10 +34,11 @@ pub struct Statement {
 
 impl Key {
     /// How servers read the text.
-    pub fn reading(&self) -> Reading {
+    pub fn reading(&self) -> Reading<'static> {
         Reading {
             conforming_strings: self.standard_conforming_strings,
             encoding: Encoding::of(&self.client_encoding),
+            catalog: None,
         }
     }
 }

@@ -94,7 +94,7 @@ impl<S> Session<S> {
             b'Z' => self.on_ready(at, header, cx)?,
             tag => {
                 if tag == b'C' {
-                    let Completed { signs, deallocates } = server.on_command_complete(header);
+                    let Completed { signs, deallocates, rolls_back } = server.on_command_complete(header);
                     let link = &mut self.links[at];
                     match deallocates {
                         Deallocated::Nothing => {}
@@ -110,6 +110,9 @@ impl<S> Session<S> {
                     }
                     if !signs.is_empty() {
                         link.check_signs(signs);
+                        link.touched.has_reset |= signs.any(Effects::SETTING | Effects::DISCARD);
+                    } else if rolls_back {
+                        link.touched.has_reset = false;
                     }
                 }
                 // Nothing has been sent behind an Execute at the gate: it is the last that is owed.
@@ -219,6 +222,7 @@ impl<S> Session<S> {
         };
         let failed = dropped.first().is_some_and(|first| matches!(first.note, Note::Unnamed(_)));
         link.undo(&dropped);
+        link.touched.has_reset = false;
         if failed {
             // A failed Parse has closed the unnamed statement that was there before it.
             link.server.unnamed = Unnamed::Nobodys;
@@ -465,6 +469,7 @@ impl<S> Session<S> {
 pub(super) struct Completed {
     signs: Effects,
     deallocates: Deallocated,
+    rolls_back: bool,
 }
 
 enum Deallocated {
@@ -486,11 +491,12 @@ impl<S> Server<S> {
             _ => Deallocated::Nothing,
         };
         rows.count(self);
+        let rolls_back = theirs && matches!(rows, Rows::Rolledback);
         if let Deallocated::All = deallocates {
             // Those of the extended protocol too.
             self.prepared.clear();
         }
-        Completed { signs: if theirs { signs } else { Effects::NONE }, deallocates }
+        Completed { signs: if theirs { signs } else { Effects::NONE }, deallocates, rolls_back }
     }
 }
 

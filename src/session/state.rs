@@ -146,6 +146,8 @@ pub(super) struct Touched {
     resets: Resets,
     /// A reset has been sent, and what the client asked for at startup has not been given back.
     restores: bool,
+    /// One of the resets has been done, and nothing has been undone since.
+    pub has_reset: bool,
 }
 
 /// Which parameters were reset to what a fresh session has: for a client, what it asked for at startup.
@@ -268,6 +270,7 @@ pub struct Census {
     pins: Effects,
     names: Vec<Box<str>>,
     resets: Resets,
+    has_reset: bool,
 }
 
 impl Census {
@@ -342,10 +345,11 @@ const MATTERS: Effects = Effects::OPAQUE
 
 impl<S> Session<S> {
     /// How servers read this client's statements.
-    pub(super) fn reading(&self) -> Reading {
+    pub(super) fn reading(&self) -> Reading<'static> {
         Reading {
             conforming_strings: self.settings.reported("standard_conforming_strings") != Some(b"off"),
             encoding: Encoding::of(self.settings.reported("client_encoding").unwrap_or_default()),
+            catalog: None,
         }
     }
 
@@ -496,7 +500,7 @@ impl<S> Session<S> {
             return true;
         }
         link.deallocating.clear();
-        let Touched { effects, mut names, resets, restores } = std::mem::take(&mut link.touched);
+        let Touched { effects, mut names, resets, restores, has_reset } = std::mem::take(&mut link.touched);
         let server = &mut link.server;
         self.pins |= effects.and(LASTING);
         let opaque = effects.any(Effects::OPAQUE);
@@ -528,7 +532,7 @@ impl<S> Session<S> {
         }
         // Until it is known what was reset, the client's next statement waits.
         link.touched.restores = restores;
-        let census = Census { pins, names, resets };
+        let census = Census { pins, names, resets, has_reset };
         let query = census.query(&server.settings);
         send_queries(server, &[query], Note::Census(Box::new(census)));
         true
@@ -598,6 +602,10 @@ impl<S> Session<S> {
             let is_own =
                 name.contains('.') && value.is_none_or(<[u8]>::is_empty) && census.resets.covers(name);
             let is_reset = is_fresh || is_own || (&**name == "role" && value == Some(b"none"));
+            // A client's own value may be that of a fresh session, too.
+            if is_reset && !census.has_reset && value.is_some() && wanted.get(name) == value {
+                continue;
+            }
             match (is_reset, startup, value) {
                 (true, Some(startup), _) => wanted.set(name, startup),
                 (true, None, _) | (false, _, None) => wanted.unset(name),

@@ -248,6 +248,11 @@ impl<'t> Scan<'t> {
             _ => Command::Other,
         };
         self.finish();
+        if matches!(command, Command::Other | Command::CreateAs | Command::Drop)
+            && let Some(catalog) = self.reading().catalog
+        {
+            self.effects |= catalog.definitions();
+        }
         command
     }
 
@@ -375,11 +380,33 @@ impl<'t> Scan<'t> {
         if self.word(word) { None } else { self.name() }
     }
 
+    /// What follows the next token, in this statement.
+    fn second(&mut self) -> Option<Token> {
+        self.peek()?;
+        let mut ahead = self.ahead();
+        ahead.next();
+        // No semicolon belongs to the statements that ask.
+        ahead.next().filter(|token| token.kind != Kind::Semicolon)
+    }
+
+    fn second_is(&mut self, word: &str) -> bool {
+        self.second().is_some_and(|token| token.kind == Kind::Word && is_word(self.text_of(token), word))
+    }
+
+    /// Takes the next two words if they are these.
+    fn words(&mut self, first: &str, second: &str) -> bool {
+        let are = self.peek_is(first) && self.second_is(second);
+        if are {
+            self.step();
+            self.step();
+        }
+        are
+    }
+
     /// A word that may be left out, if a name follows: otherwise it is the name.
     fn noise(&mut self, word: &str) {
-        let before = self.clone();
-        if self.word(word) && !self.peek().is_some_and(|token| token.kind.is_name()) {
-            *self = before;
+        if self.peek_is(word) && self.second().is_some_and(|token| token.kind.is_name()) {
+            self.step();
         }
     }
 
@@ -446,7 +473,7 @@ impl<'t> Scan<'t> {
 
     fn set(&mut self) -> Command<'t> {
         self.calls = false;
-        if self.word("constraints") && !self.names_parameter() {
+        if self.keyword("constraints") {
             return Command::SetConstraints;
         }
         let command = self.set_form();
@@ -462,55 +489,40 @@ impl<'t> Scan<'t> {
         command
     }
 
-    /// Whether the word before is a parameter's name, or its beginning, and not a keyword.
-    fn names_parameter(&mut self) -> bool {
-        let Some(next) = self.peek() else { return false };
-        match next.kind {
+    /// Takes the next word if it is this one, and no parameter's name or the beginning of one.
+    fn keyword(&mut self, word: &str) -> bool {
+        if !self.peek_is(word) {
+            return false;
+        }
+        let names_parameter = self.second().is_some_and(|next| match next.kind {
             Kind::Dot => true,
             Kind::Operator => self.text_of(next) == b"=",
             Kind::Word => is_word(self.text_of(next), "to") || is_word(self.text_of(next), "from"),
             _ => false,
+        });
+        if !names_parameter {
+            self.step();
         }
-    }
-
-    /// Takes the next word if it is this one, and no parameter's name.
-    fn keyword(&mut self, word: &str) -> bool {
-        let before = self.clone();
-        if self.word(word) && !self.names_parameter() {
-            return true;
-        }
-        *self = before;
-        false
+        !names_parameter
     }
 
     fn set_form(&mut self) -> Command<'t> {
-        let mut scope = Scope::Session;
-        if self.keyword("local") {
-            scope = Scope::Local;
-        } else if self.keyword("session") {
-            let before = self.clone();
-            if self.word("characteristics") && self.word("as") {
-                self.word("transaction");
-                return Command::SetCharacteristics(scope, self.transaction_modes());
-            }
-            *self = before;
-            if self.word("authorization") {
-                return self.set_known(scope, "session_authorization");
-            }
+        let scope = if self.keyword("local") { Scope::Local } else { Scope::Session };
+        // SET SESSION CHARACTERISTICS and SET SESSION AUTHORIZATION are forms of their own, which may have a SESSION before
+        // them like every other form.
+        let is_form = |scan: &mut Self| scan.second_is("characteristics") || scan.second_is("authorization");
+        if scope == Scope::Session && self.peek_is("session") && !is_form(self) {
+            self.keyword("session");
+        }
+        if self.words("session", "authorization") {
+            return self.set_known(scope, "session_authorization");
+        }
+        if self.words("session", "characteristics") {
+            self.words("as", "transaction");
+            return Command::SetCharacteristics(scope, self.transaction_modes());
         }
         if self.keyword("transaction") {
             return Command::SetTransaction(self.transaction_modes());
-        }
-        // Behind LOCAL, or SESSION once more.
-        if self.keyword("session") {
-            if self.word("authorization") {
-                return self.set_known(scope, "session_authorization");
-            }
-            if self.word("characteristics") {
-                self.word("as");
-                self.word("transaction");
-                return Command::SetCharacteristics(scope, self.transaction_modes());
-            }
         }
         if self.keyword("time") {
             self.word("zone");
@@ -532,7 +544,7 @@ impl<'t> Scan<'t> {
         let parameter = self.parameter();
         if !self.word("to") {
             // `=`; or FROM CURRENT, whose value the text does not say.
-            if !self.peek().is_some_and(|token| self.text_of(token) == b"=") {
+            if self.peek().is_none_or(|token| self.text_of(token) != b"=") {
                 return Command::Set(Set { scope, parameter, value: Value::Unknown });
             }
             self.step();
@@ -572,45 +584,25 @@ impl<'t> Scan<'t> {
     fn reset(&mut self) -> Command<'t> {
         self.calls = false;
         self.effects |= Effects::SETTING;
-        let before = self.clone();
-        if self.word("all") {
-            return Command::ResetAll;
-        }
-        let known = if self.word("time") && self.word("zone") {
-            Some("timezone")
-        } else if self.word("session") && self.word("authorization") {
-            Some("session_authorization")
-        } else if self.word("transaction") && self.word("isolation") {
-            Some("transaction_isolation")
-        } else {
-            None
-        };
-        if let Some(known) = known {
-            return Command::Reset(Parameter::Known(known));
-        }
-        *self = before;
-        Command::Reset(self.parameter())
+        if self.word("all") { Command::ResetAll } else { Command::Reset(self.parameter_or_form()) }
     }
 
     fn show(&mut self) -> Command<'t> {
-        let before = self.clone();
-        if self.word("all") {
-            return Command::Show(None);
-        }
-        let known = if self.word("time") && self.word("zone") {
-            Some("timezone")
-        } else if self.word("session") && self.word("authorization") {
-            Some("session_authorization")
-        } else if self.word("transaction") && self.word("isolation") {
-            Some("transaction_isolation")
+        self.calls = false;
+        Command::Show(if self.word("all") { None } else { Some(self.parameter_or_form()) })
+    }
+
+    /// What RESET and SHOW name.
+    fn parameter_or_form(&mut self) -> Parameter<'t> {
+        if self.words("time", "zone") {
+            Parameter::Known("timezone")
+        } else if self.words("session", "authorization") {
+            Parameter::Known("session_authorization")
+        } else if self.words("transaction", "isolation") {
+            Parameter::Known("transaction_isolation")
         } else {
-            None
-        };
-        if let Some(known) = known {
-            return Command::Show(Some(Parameter::Known(known)));
+            self.parameter()
         }
-        *self = before;
-        Command::Show(Some(self.parameter()))
     }
 
     fn discard(&mut self) -> Command<'t> {
@@ -630,12 +622,10 @@ impl<'t> Scan<'t> {
 
     fn prepare(&mut self) -> Command<'t> {
         self.calls = false;
-        let before = self.clone();
-        if self.word("transaction") && self.peek().is_some_and(|token| token.kind.is_string()) {
+        if self.peek_is("transaction") && self.second().is_some_and(|token| token.kind.is_string()) {
             self.effects |= Effects::TRANSACTION;
             return Command::PrepareTransaction;
         }
-        *self = before;
         let name = self.name();
         // Types; then AS.
         while !self.peek_is("as") && self.step().is_some() {}
@@ -682,27 +672,29 @@ impl<'t> Scan<'t> {
     }
 
     fn copy(&mut self) -> Command<'t> {
-        // The table and its columns; of a query, the calls count.
-        if !self.peek().is_some_and(|token| token.kind == Kind::Open) {
-            self.calls = false;
-            while !self.peek_is("from") && !self.peek_is("to") && self.step().is_some() {}
-            self.calls = true;
-        }
+        // The calls of a query count; a table's columns are none.
+        self.calls = self.peek().is_some_and(|token| token.kind == Kind::Open);
+        let mut copy = Copy::Server;
         while let Some(token) = self.step() {
             if !self.at_top() || token.kind != Kind::Word {
                 continue;
             }
-            if is_word(self.text_of(token), "from") {
-                let stdin = self.word("stdin") || self.word("stdout");
-                // Its options are no calls.
-                return Command::Copy(if stdin { Copy::In } else { Copy::Server });
-            }
-            if is_word(self.text_of(token), "to") {
-                let stdout = self.word("stdout") || self.word("stdin");
-                return Command::Copy(if stdout { Copy::Out } else { Copy::Server });
+            let text = self.text_of(token);
+            let (from, to) = (is_word(text, "from"), is_word(text, "to"));
+            if from || to {
+                if self.word("stdin") || self.word("stdout") {
+                    copy = if from { Copy::In } else { Copy::Out };
+                }
+                break;
             }
         }
-        Command::Copy(Copy::Server)
+        // Options, of which some have lists; then a condition for the rows.
+        self.calls = false;
+        while self.peek().is_some_and(|token| !(self.at_top() && is_word(self.text_of(token), "where"))) {
+            self.step();
+        }
+        self.calls = true;
+        Command::Copy(copy)
     }
 
     fn explain(&mut self) -> Command<'t> {
@@ -760,16 +752,6 @@ impl<'t> Scan<'t> {
                     self.calls = true;
                     return Command::CreateAs;
                 }
-                b"view" | b"sequence" => {
-                    let named = self.names_temporary();
-                    // Views and rules are kept, not run.
-                    self.finish();
-                    self.effects = Effects::NONE;
-                    if temporary || named {
-                        self.effects |= Effects::TEMPORARY;
-                    }
-                    return Command::Other;
-                }
                 b"index" => {
                     while !self.peek_is("on") && self.step().is_some() {}
                     self.step();
@@ -789,35 +771,28 @@ impl<'t> Scan<'t> {
                     self.effects |= Effects::CODE;
                     return Command::Other;
                 }
-                // What these define runs later, if at all.
-                _ => {
-                    let named = self.names_temporary();
-                    self.finish();
-                    self.effects = if named { Effects::TEMPORARY } else { Effects::NONE };
-                    return Command::Other;
-                }
+                _ => return self.finish_definition(temporary),
             }
         }
         Command::Other
     }
 
-    /// Whether the name that follows, behind words such as IF NOT EXISTS, is qualified by the schema of temporary
-    /// objects.
-    fn names_temporary(&mut self) -> bool {
-        let mut schema = false;
-        while let Some(token) = self.peek() {
-            match token.kind {
-                Kind::Dot => return schema,
-                Kind::Word | Kind::Quoted | Kind::UnicodeQuoted => schema = self.is_temporary_schema(token),
-                _ => return false,
-            }
-            self.step();
+    /// To the end of a definition, whose parts are kept and not run. Whether it names the schema of temporary objects.
+    fn finish_definition(&mut self, temporary: bool) -> Command<'t> {
+        let mut named = temporary;
+        while let Some(token) = self.step() {
+            named = named || token.kind == Kind::Dot && self.is_behind_temporary_schema();
         }
-        false
+        self.effects = if named { Effects::TEMPORARY } else { Effects::NONE };
+        Command::Other
     }
 
     fn create_table(&mut self, temporary: bool) -> Command<'t> {
-        let temporary = temporary || self.names_temporary();
+        if self.word("if") {
+            self.word("not");
+            self.word("exists");
+        }
+        let temporary = temporary || self.peek().is_some_and(|name| self.is_temporary_schema(name));
         self.calls = true;
         let (mut command, mut dropped) = (Command::Other, false);
         // … (columns) ON COMMIT DROP AS SELECT …

@@ -15,7 +15,9 @@ pub struct Token {
     pub end: usize,
 }
 
+// As wide as a position: tokens are copied a lot, and one without padding is copied in whole words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
 pub enum Kind {
     /// An identifier or keyword without quotes. `N` before a string is one too, as in PostgreSQL.
     Word,
@@ -126,6 +128,7 @@ const CLASS: [u8; 256] = {
     class
 };
 
+#[inline]
 fn is(byte: u8, classes: u8) -> bool {
     CLASS[byte as usize] & classes != 0
 }
@@ -157,6 +160,7 @@ impl<'t> Lexer<'t> {
     }
 
     /// The next token; none at the end of the text.
+    #[inline]
     pub fn next_token(&mut self) -> Option<Token> {
         let text = self.text;
         while is(*text.get(self.at)?, SPACE) {
@@ -170,8 +174,8 @@ impl<'t> Lexer<'t> {
             b')' => (Kind::Close, start + 1),
             b',' => (Kind::Comma, start + 1),
             b';' => (Kind::Semicolon, start + 1),
-            b'\'' if self.conforming_strings => self.string(start + 1, Kind::String),
-            b'\'' => self.string(start + 1, Kind::EscapeString),
+            b'\'' if self.conforming_strings => self.string(start, start + 1, Kind::String),
+            b'\'' => self.string(start, start + 1, Kind::EscapeString),
             b'"' => self.quoted(start + 1, Kind::Quoted),
             b'$' => self.dollar(start),
             b'.' => match self.peek(start + 1) {
@@ -196,6 +200,7 @@ impl<'t> Lexer<'t> {
     }
 
     /// The byte at a place, NUL behind the end (and NUL begins nothing).
+    #[inline]
     fn peek(&self, at: usize) -> u8 {
         self.text.get(at).copied().unwrap_or(0)
     }
@@ -210,10 +215,10 @@ impl<'t> Lexer<'t> {
     fn word(&mut self, start: usize) -> (Kind, usize) {
         let next = self.peek(start + 1);
         match (self.text[start] | 0x20, next) {
-            (b'e', b'\'') => return self.string(start + 2, Kind::EscapeString),
-            (b'b' | b'x', b'\'') => return self.string(start + 2, Kind::BitString),
+            (b'e', b'\'') => return self.string(start, start + 2, Kind::EscapeString),
+            (b'b' | b'x', b'\'') => return self.string(start, start + 2, Kind::BitString),
             (b'u', b'&') => match self.peek(start + 2) {
-                b'\'' => return self.string(start + 3, Kind::UnicodeString),
+                b'\'' => return self.string(start, start + 3, Kind::UnicodeString),
                 b'"' => return self.quoted(start + 3, Kind::UnicodeQuoted),
                 _ => {}
             },
@@ -222,8 +227,8 @@ impl<'t> Lexer<'t> {
         (Kind::Word, self.skip(start + 1, WORD))
     }
 
-    /// A string whose opening quote ends at `at`, with the parts that continue it behind an end of line.
-    fn string(&mut self, mut at: usize, kind: Kind) -> (Kind, usize) {
+    /// A string that begins at `start`, with its prefix, and whose opening quote ends at `at`; with the parts that continue it behind an end of line.
+    fn string(&mut self, start: usize, mut at: usize, kind: Kind) -> (Kind, usize) {
         let text = self.text;
         loop {
             while at < text.len() && !is(text[at], IN_STRING) {
@@ -233,11 +238,8 @@ impl<'t> Lexer<'t> {
                 return (Kind::Unterminated, text.len());
             }
             if text[at] == b'\\' {
-                match kind {
-                    Kind::EscapeString => at += 2,
-                    _ => at += 1,
-                }
-                self.setting_matters = true;
+                at += if kind == Kind::EscapeString { 2 } else { 1 };
+                self.setting_matters |= text[start] == b'\'';
                 continue;
             }
             if kind != Kind::BitString && self.peek(at + 1) == b'\'' {
@@ -321,32 +323,40 @@ impl<'t> Lexer<'t> {
     }
 
     /// Digits, with single underscores between them.
-    fn digits(&self, mut at: usize, is_digit: fn(u8) -> bool) -> usize {
+    #[inline]
+    fn digits(&self, mut at: usize, is_digit: impl Fn(u8) -> bool) -> usize {
         loop {
-            if is_digit(self.peek(at)) {
+            while is_digit(self.peek(at)) {
                 at += 1;
-            } else if self.peek(at) == b'_' && is_digit(self.peek(at + 1)) {
-                at += 2;
-            } else {
+            }
+            if self.peek(at) != b'_' || !is_digit(self.peek(at + 1)) {
                 return at;
             }
+            at += 1;
         }
+    }
+
+    /// The end of an integer that is not decimal, if one begins here.
+    #[cold]
+    fn based(&self, start: usize) -> Option<usize> {
+        let of_base = match self.peek(start + 1) | 0x20 {
+            b'x' => |byte: u8| byte.is_ascii_hexdigit(),
+            b'o' => |byte: u8| matches!(byte, b'0'..=b'7'),
+            b'b' => |byte: u8| matches!(byte, b'0' | b'1'),
+            _ => return None,
+        };
+        let first = start + 2 + usize::from(self.peek(start + 2) == b'_');
+        of_base(self.peek(first)).then(|| self.digits(first, of_base))
     }
 
     /// Letters directly behind a number are the next token: PostgreSQL 14 reads them so, later versions refuse them.
     fn number(&self, start: usize) -> usize {
         let decimal = |byte: u8| byte.is_ascii_digit();
-        if self.text[start] == b'0' {
-            let of_base = match self.peek(start + 1) | 0x20 {
-                b'x' => |byte: u8| byte.is_ascii_hexdigit(),
-                b'o' => |byte: u8| matches!(byte, b'0'..=b'7'),
-                b'b' => |byte: u8| matches!(byte, b'0' | b'1'),
-                _ => |_: u8| false,
-            };
-            let first = start + 2 + usize::from(self.peek(start + 2) == b'_');
-            if of_base(self.peek(first)) {
-                return self.digits(first, of_base);
-            }
+        if self.text[start] == b'0'
+            && self.peek(start + 1).is_ascii_alphabetic()
+            && let Some(end) = self.based(start)
+        {
+            return end;
         }
         let mut at = start;
         if decimal(self.text[start]) {

@@ -5,13 +5,14 @@
 //! ```
 //!
 //! [`statements`] reads a Query or Parse and says for each statement what it does to the state of its session:
-//! exactly where the tokens tell, and with more effects than it may have where they do not. It never says less, with
-//! these exceptions, which no text shows: what views, triggers, rules, defaults, operators, casts, domains and row
-//! security policies call, and functions called as columns (`t.f`).
+//! exactly where the tokens tell, and with more effects than it may have where they do not. It never says less, except of
+//! what no text shows: functions behind triggers, views, operators and the like, and overloads of PostgreSQL's own. Those
+//! a [`Catalog`] of the database can tell; see there.
 //!
 //! Owns no state of sessions and decides nothing about servers. Nothing here panics or allocates for any text, except
 //! for values that are asked for.
 
+pub mod catalog;
 pub mod command;
 pub mod effects;
 pub mod functions;
@@ -21,18 +22,24 @@ pub mod value;
 pub mod word;
 
 mod scan;
+#[cfg(test)]
+mod tests;
 
 use crate::base::limits::GATE_BYTES_MAX;
+use crate::sql::catalog::Catalog;
 use crate::sql::command::Command;
 use crate::sql::effects::Effects;
 use crate::sql::scan::Scan;
 
 /// The settings under which a server reads a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub struct Reading<'c> {
     /// standard_conforming_strings.
     pub conforming_strings: bool,
     pub encoding: Encoding,
+    /// What is known of the database. Without it only PostgreSQL's own functions are known, and their names are taken for
+    /// theirs though a user may have overloaded them.
+    pub catalog: Option<&'c Catalog>,
 }
 
 /// What must be known of client_encoding to find the end of a string.
@@ -56,9 +63,9 @@ impl Encoding {
     }
 }
 
-impl Default for Reading {
-    fn default() -> Reading {
-        Reading { conforming_strings: true, encoding: Encoding::Safe }
+impl Default for Reading<'_> {
+    fn default() -> Self {
+        Reading { conforming_strings: true, encoding: Encoding::Safe, catalog: None }
     }
 }
 
@@ -74,31 +81,30 @@ pub struct Statement<'t> {
 }
 
 /// The statements of a text, which has no NUL in it.
-pub fn statements(text: &[u8], reading: Reading) -> Statements<'_> {
+pub fn statements<'t>(text: &'t [u8], reading: Reading<'t>) -> Statements<'t> {
     let readable = text.len() <= GATE_BYTES_MAX && (reading.encoding == Encoding::Safe || text.is_ascii());
-    Statements(if readable { Source::Scan(Scan::new(text, reading)) } else { Source::Unreadable(text) })
+    Statements { scan: Scan::new(text, reading), unreadable: (!readable).then_some(Unreadable::ToBeSaid) }
 }
 
 /// See [`statements`].
 #[derive(Clone, Debug)]
-pub struct Statements<'t>(Source<'t>);
+pub struct Statements<'t> {
+    scan: Scan<'t>,
+    unreadable: Option<Unreadable>,
+}
 
-#[derive(Clone, Debug)]
-enum Source<'t> {
-    Scan(Scan<'t>),
-    /// To be said yet as one statement.
-    Unreadable(&'t [u8]),
-    End,
+/// The whole text counts as one statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unreadable {
+    ToBeSaid,
+    Said,
 }
 
 impl Statements<'_> {
     /// Whether standard_conforming_strings may change what has been said so far: a backslash stands in a string that
     /// leaves its meaning to it.
     pub fn setting_matters(&self) -> bool {
-        match &self.0 {
-            Source::Scan(scan) => scan.lexer().setting_matters(),
-            _ => true,
-        }
+        self.unreadable.is_some() || self.scan.setting_matters()
     }
 }
 
@@ -106,19 +112,18 @@ impl<'t> Iterator for Statements<'t> {
     type Item = Statement<'t>;
 
     fn next(&mut self) -> Option<Statement<'t>> {
-        match &mut self.0 {
-            Source::Scan(scan) => {
-                let start = scan.begin()?;
-                let command = scan.command();
-                let text = &scan.text()[start..scan.end()];
-                Some(Statement { start, text, command, effects: scan.effects })
+        match &mut self.unreadable {
+            None => {}
+            Some(Unreadable::Said) => return None,
+            Some(unreadable) => {
+                *unreadable = Unreadable::Said;
+                let (text, effects) = (self.scan.text(), Effects::UNREADABLE);
+                return Some(Statement { start: 0, text, command: Command::Other, effects });
             }
-            Source::Unreadable(text) => {
-                let text = *text;
-                self.0 = Source::End;
-                Some(Statement { start: 0, text, command: Command::Other, effects: Effects::UNREADABLE })
-            }
-            Source::End => None,
         }
+        let start = self.scan.begin()?;
+        let command = self.scan.command();
+        let text = &self.scan.text()[start..self.scan.end()];
+        Some(Statement { start, text, command, effects: self.scan.effects })
     }
 }

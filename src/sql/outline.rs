@@ -16,7 +16,7 @@ impl Outline {
     /// Of a text that nobody can look at.
     pub const UNKNOWN: Outline = Outline { effects: Effects::UNREADABLE, looks_again: false };
 
-    pub fn of(text: &[u8], reading: Reading) -> Outline {
+    pub fn of(text: &[u8], reading: Reading<'_>) -> Outline {
         const DETAILED: Effects =
             Effects::SETTING.union(Effects::DISCARD).union(Effects::PREPARED).union(Effects::EXECUTE);
         statements(text, reading).fold(Outline::default(), |all, statement| Outline {

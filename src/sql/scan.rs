@@ -4,6 +4,7 @@
 //! the tokens before it tell; a doubt is a call.
 
 use crate::sql::Reading;
+use crate::sql::catalog::Catalog;
 use crate::sql::effects::Effects;
 use crate::sql::functions;
 use crate::sql::lexer::{Kind, Lexer, Token};
@@ -14,13 +15,14 @@ use crate::sql::word::{Folded, is_restricted, is_word};
 const RECENT: usize = 8;
 /// Levels of parentheses about which more is known than that they are there.
 const LEVELS: u32 = 64;
-/// Tokens in which the arguments of set_config must end to be understood.
+/// Tokens in which the arguments of set_config must end to be understood, and calls of it in a statement that are looked at.
 const SET_CONFIG_TOKENS_MAX: usize = 64;
+const SET_CONFIG_CALLS_MAX: u32 = 16;
 
 #[derive(Clone, Debug)]
 pub(super) struct Scan<'t> {
     lexer: Lexer<'t>,
-    reading: Reading,
+    reading: Reading<'t>,
     peeked: Option<Token>,
     /// The last tokens; the newest is at `count - 1`, modulo the length.
     recent: [Token; RECENT],
@@ -38,6 +40,9 @@ pub(super) struct Scan<'t> {
     routine: Routine,
     /// BEGIN ATOMIC bodies that are open.
     bodies: u32,
+    set_config_calls: u32,
+    /// The catalog, if names and operators anywhere may have effects.
+    watch: Option<&'t Catalog>,
     /// Whether names before parentheses are looked at.
     pub(super) calls: bool,
     pub(super) effects: Effects,
@@ -55,10 +60,34 @@ enum Routine {
     No,
 }
 
+/// A look at tokens to come. Reads them again later: to be used for a bounded number of tokens only.
+pub(super) struct Ahead<'t> {
+    peeked: Option<Token>,
+    lexer: Lexer<'t>,
+}
+
+impl<'t> Ahead<'t> {
+    /// The next token, which may belong to the next statement.
+    pub(super) fn next(&mut self) -> Option<Token> {
+        self.peeked.take().or_else(|| read(&mut self.lexer))
+    }
+}
+
+/// The next token that is no comment.
+#[inline]
+fn read(lexer: &mut Lexer<'_>) -> Option<Token> {
+    loop {
+        let token = lexer.next_token()?;
+        if token.kind != Kind::Comment {
+            return Some(token);
+        }
+    }
+}
+
 const NOTHING: Token = Token { kind: Kind::Other, start: 0, end: 0 };
 
 impl<'t> Scan<'t> {
-    pub(super) fn new(text: &'t [u8], reading: Reading) -> Scan<'t> {
+    pub(super) fn new(text: &'t [u8], reading: Reading<'t>) -> Scan<'t> {
         Scan {
             lexer: Lexer::new(text, reading.conforming_strings),
             reading,
@@ -73,17 +102,19 @@ impl<'t> Scan<'t> {
             with_lists: 0,
             routine: Routine::Start,
             bodies: 0,
+            set_config_calls: 0,
+            watch: reading.catalog.filter(|catalog| catalog.has_relations_or_operators()),
             calls: true,
             effects: Effects::NONE,
         }
     }
 
-    pub(super) fn reading(&self) -> Reading {
+    pub(super) fn reading(&self) -> Reading<'t> {
         self.reading
     }
 
-    pub(super) fn lexer(&self) -> &Lexer<'t> {
-        &self.lexer
+    pub(super) fn setting_matters(&self) -> bool {
+        self.lexer.setting_matters()
     }
 
     pub(super) fn text(&self) -> &'t [u8] {
@@ -101,14 +132,14 @@ impl<'t> Scan<'t> {
             if token.kind != Kind::Semicolon {
                 self.ended = false;
                 self.count = 0;
-                self.recent = [NOTHING; RECENT];
                 self.depth = 0;
                 self.before_expression = 0;
                 self.with_lists = 0;
                 self.routine = Routine::Start;
                 self.bodies = 0;
+                self.set_config_calls = 0;
                 self.calls = true;
-                self.effects = Effects::NONE;
+                self.effects = self.reading.catalog.map_or(Effects::NONE, Catalog::anywhere);
                 return Some(token.start);
             }
             self.peeked = None;
@@ -120,20 +151,15 @@ impl<'t> Scan<'t> {
         self.end
     }
 
-    fn read(&mut self) -> Option<Token> {
-        loop {
-            let token = self.lexer.next_token()?;
-            if token.kind != Kind::Comment {
-                return Some(token);
-            }
-        }
-    }
-
     fn look(&mut self) -> Option<Token> {
         if self.peeked.is_none() {
-            self.peeked = self.read();
+            self.peeked = read(&mut self.lexer);
         }
         self.peeked
+    }
+
+    pub(super) fn ahead(&self) -> Ahead<'t> {
+        Ahead { peeked: self.peeked, lexer: self.lexer.clone() }
     }
 
     /// The next token of the statement, without moving.
@@ -153,7 +179,7 @@ impl<'t> Scan<'t> {
         }
         let token = match self.peeked.take() {
             Some(token) => token,
-            None => match self.read() {
+            None => match read(&mut self.lexer) {
                 Some(token) => token,
                 None => {
                     self.ended = true;
@@ -161,6 +187,9 @@ impl<'t> Scan<'t> {
                 }
             },
         };
+        if self.watch.is_some() {
+            self.on_watch(token);
+        }
         match token.kind {
             Kind::Word => self.on_word(token),
             Kind::Open => self.on_open(),
@@ -204,7 +233,7 @@ impl<'t> Scan<'t> {
         match text.len() {
             4 if is_word(text, "with") => self.on_with(),
             4 if is_word(text, "into") => self.on_into(),
-            5 if self.routine != Routine::No && is_word(text, "begin") => self.on_begin(),
+            5 if self.routine == Routine::Yes && is_word(text, "begin") => return self.on_begin(),
             6 if is_word(text, "update") => self.on_update(),
             _ => {}
         }
@@ -224,6 +253,21 @@ impl<'t> Scan<'t> {
                 _ => Routine::No,
             };
         }
+    }
+
+    /// Names and operators that the catalog knows to have effects, whatever they are used for here.
+    #[cold]
+    fn on_watch(&mut self, token: Token) {
+        let Some(catalog) = self.watch else { return };
+        let effects = match token.kind {
+            Kind::Operator => catalog.operator(self.text_of(token)),
+            Kind::Word | Kind::Quoted | Kind::UnicodeQuoted => match Name::of(self.text(), token).value() {
+                Some(name) => catalog.relation(&name),
+                None => Effects::UNKNOWN_FUNCTION,
+            },
+            _ => return,
+        };
+        self.effects |= effects;
     }
 
     /// The word with which the statement behind the list of a WITH clause begins, not the name of one of its queries.
@@ -253,37 +297,33 @@ impl<'t> Scan<'t> {
     /// WITH begins a list of queries if a name follows with AS or columns behind it; WITH TIME and WITH ORDINALITY never do
     /// (PostgreSQL's lexer makes them one token).
     fn on_with(&mut self) {
-        let mut ahead = self.clone();
-        let Some(mut name) = ahead.look() else { return };
-        let recursive = name.kind == Kind::Word && is_word(self.text_of(name), "recursive");
-        if recursive {
-            ahead.peeked = None;
-            let Some(next) = ahead.look() else { return };
-            // Otherwise RECURSIVE is the name.
-            if next.kind.is_name() && !is_word(self.text_of(next), "as") {
-                name = next;
-            }
+        let text = self.text();
+        let is =
+            |token: Token, word| token.kind == Kind::Word && is_word(&text[token.start..token.end], word);
+        let mut ahead = self.ahead();
+        let mut next = || ahead.next().unwrap_or(NOTHING);
+        let (mut name, mut behind) = (next(), next());
+        // RECURSIVE may also be the name.
+        if is(name, "recursive") && behind.kind.is_name() && !is(behind, "as") {
+            (name, behind) = (behind, next());
         }
-        let is = |token: Token, word| token.kind == Kind::Word && is_word(self.text_of(token), word);
         // A restricted keyword is no name of a query, except some that nobody would use. EXCLUDE has WITH OPERATOR (…).
-        let restricted =
-            || Folded::of(self.text_of(name)).is_some_and(|folded| is_restricted(folded.as_bytes()));
-        if !name.kind.is_name()
-            || name.kind == Kind::Word
-                && (is(name, "time") || is(name, "ordinality") || is(name, "operator") || restricted())
-        {
-            return;
-        }
-        ahead.peeked = None;
-        let Some(next) = ahead.look() else { return };
-        let begins = next.kind == Kind::Open || {
-            ahead.peeked = None;
-            let behind = ahead.look().unwrap_or(NOTHING);
-            is(next, "as") && (behind.kind == Kind::Open || is(behind, "materialized") || is(behind, "not"))
-        };
+        let is_name = name.kind.is_name()
+            && !["time", "ordinality", "operator"].iter().any(|word| is(name, word))
+            && !(name.kind == Kind::Word && self.is_restricted(name));
+        let begins = is_name
+            && (behind.kind == Kind::Open
+                || is(behind, "as") && {
+                    let query = next();
+                    query.kind == Kind::Open || is(query, "materialized") || is(query, "not")
+                });
         if begins {
             self.with_lists |= self.level();
         }
+    }
+
+    fn is_restricted(&self, token: Token) -> bool {
+        Folded::of(self.text_of(token)).is_some_and(|folded| is_restricted(folded.as_bytes()))
     }
 
     /// INTO names the target of INSERT or MERGE, or makes a table out of a SELECT.
@@ -313,19 +353,25 @@ impl<'t> Scan<'t> {
         }
     }
 
+    /// Whether the last token was a dot behind that schema.
+    pub(super) fn is_behind_temporary_schema(&self) -> bool {
+        self.is_temporary_schema(self.recent(2))
+    }
+
     /// UPDATE of pg_settings sets parameters, by a rule.
     fn on_update(&mut self) {
         let text = self.text();
         let is = |token: Token, name: &str| {
             Name::of(text, token).value().is_some_and(|value| *value == *name.as_bytes())
         };
-        let Some(mut token) = self.look() else { return };
+        let Some(token) = self.look() else { return };
         if !matches!(text[token.start] | 0x20, b'o' | b'p' | b'"') {
             return;
         }
-        let mut ahead = self.clone();
+        let mut ahead = self.ahead();
         // ONLY pg_catalog . pg_settings
         for _ in 0..4 {
+            let Some(token) = ahead.next() else { return };
             if is(token, "pg_settings") {
                 self.effects |= Effects::SETTING;
                 return;
@@ -333,14 +379,11 @@ impl<'t> Scan<'t> {
             if !is(token, "only") && !is(token, "pg_catalog") && token.kind != Kind::Dot {
                 return;
             }
-            ahead.peeked = None;
-            let Some(next) = ahead.look() else { return };
-            token = next;
         }
     }
 
     fn on_begin(&mut self) {
-        if self.routine != Routine::Yes || self.depth > 0 {
+        if self.depth > 0 {
             return;
         }
         let Some(next) = self.look() else { return };
@@ -433,12 +476,18 @@ impl<'t> Scan<'t> {
             }
             _ => return self.effects |= Effects::UNKNOWN_FUNCTION,
         };
-        let of_postgresql = !qualified
-            || Name::of(self.text(), self.recent(3)).value().is_some_and(|schema| *schema == *b"pg_catalog");
-        self.effects |= match of_postgresql {
-            true if value == b"set_config" => self.set_config(),
-            true => functions::effects(value),
-            false => Effects::UNKNOWN_FUNCTION,
+        let of_postgresql =
+            !qualified || Name::of(self.text(), self.recent(3)).value().as_deref() == Some(b"pg_catalog");
+        let own = match of_postgresql {
+            true if value == b"set_config" => Some(self.set_config()),
+            true => functions::find(value),
+            false => None,
+        };
+        let of_users = self.reading.catalog.and_then(|catalog| catalog.function(value));
+        // Where both have one, either may be meant.
+        self.effects |= match (own, of_users) {
+            (None, None) => Effects::UNKNOWN_FUNCTION,
+            _ => own.unwrap_or_default() | of_users.unwrap_or_default(),
         };
     }
 
@@ -456,7 +505,8 @@ impl<'t> Scan<'t> {
             Kind::Word => {
                 let text = self.text_of(before);
                 // What INSERT, CREATE TABLE and REFERENCES name, and aliases; AS of CAST names a type.
-                const NAMING: [&str; 6] = ["into", "as", "table", "exists", "view", "references"];
+                const NAMING: [&str; 7] =
+                    ["into", "as", "table", "exists", "view", "references", "ordinality"];
                 matches!(text.len(), 2 | 4..=6 | 10) && NAMING.iter().any(|word| is_word(text, word))
             }
             _ => false,
@@ -464,11 +514,15 @@ impl<'t> Scan<'t> {
     }
 
     /// `set_config(name, value, true)` holds until the end of the transaction.
-    fn set_config(&self) -> Effects {
-        let mut ahead = self.clone();
+    fn set_config(&mut self) -> Effects {
+        self.set_config_calls = self.set_config_calls.saturating_add(1);
+        if self.set_config_calls > SET_CONFIG_CALLS_MAX {
+            return Effects::SETTING;
+        }
+        let mut ahead = self.ahead();
         let (mut depth, mut last, mut before) = (0u32, NOTHING, NOTHING);
         for _ in 0..SET_CONFIG_TOKENS_MAX {
-            let Some(token) = ahead.read() else { break };
+            let Some(token) = ahead.next() else { break };
             match token.kind {
                 Kind::Open => depth += 1,
                 Kind::Close if depth == 0 => {

@@ -209,10 +209,7 @@ impl Values<'_> {
             }
             let text = &self.text[token.start..token.end];
             if token.kind == Kind::Number {
-                if minus {
-                    value.push(b'-');
-                }
-                number(text, &mut value)?;
+                number(minus, text, &mut value)?;
             } else {
                 let item = Name { kind: token.kind, text }.value()?;
                 if quotes && !is_plain_identifier(&item) {
@@ -237,7 +234,7 @@ impl Values<'_> {
 
 /// A number as PostgreSQL prints what its grammar makes of it: an integer of 32 bits in decimal, everything else as it
 /// is written.
-fn number(text: &[u8], value: &mut Vec<u8>) -> Option<()> {
+fn number(minus: bool, text: &[u8], value: &mut Vec<u8>) -> Option<()> {
     let digits: Vec<u8> = text.iter().copied().filter(|byte| *byte != b'_').collect();
     let (radix, digits) = match (text.first(), text.get(1).map(|byte| byte | 0x20)) {
         (Some(b'0'), Some(b'x')) => (16, &digits[2..]),
@@ -246,7 +243,11 @@ fn number(text: &[u8], value: &mut Vec<u8>) -> Option<()> {
         _ => (10, &*digits),
     };
     let plain = std::str::from_utf8(digits).ok()?;
-    match i32::from_str_radix(plain, radix) {
+    let integer = i32::from_str_radix(plain, radix);
+    if minus && integer != Ok(0) {
+        value.push(b'-');
+    }
+    match integer {
         Ok(integer) => value.extend_from_slice(integer.to_string().as_bytes()),
         Err(_) => value.extend_from_slice(text),
     }

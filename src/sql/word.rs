@@ -47,7 +47,7 @@ pub fn is_restricted(word: &[u8]) -> bool {
 
 /// The keywords that `pg_get_keywords()` of PostgreSQL 14 to 18 calls other than unreserved.
 #[rustfmt::skip]
-const RESTRICTED: &[&str] = &[
+pub const RESTRICTED: &[&str] = &[
     "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "authorization",
     "between", "bigint", "binary", "bit", "boolean", "both", "case", "cast", "char", "character", "check",
     "coalesce", "collate", "collation", "column", "concurrently", "constraint", "create", "cross",

@@ -4,28 +4,92 @@
 //! theirs is called.
 
 mod builtin;
+#[cfg(test)]
+mod tests;
 
 use crate::sql::effects::Effects;
-use crate::sql::word::is_restricted;
+use crate::sql::word::RESTRICTED;
 
-/// The effects of a call by a name in lower case, qualified by pg_catalog or not at all.
-pub fn effects(name: &[u8]) -> Effects {
+/// The effects of a call by a name in lower case, qualified by pg_catalog or not at all. None: PostgreSQL has no such
+/// function.
+pub fn find(name: &[u8]) -> Option<Effects> {
     // They set what the next command of pg_upgrade takes; a server outside an upgrade refuses them.
     if name.starts_with(b"binary_upgrade_") {
-        return Effects::LASTING;
+        return Some(Effects::LASTING);
     }
-    let by_name = |of: &str| of.as_bytes().cmp(name);
-    if let Ok(at) = SPECIAL.binary_search_by(|(of, _)| by_name(of)) {
-        return SPECIAL[at].1;
+    let mut at = hash(name);
+    loop {
+        match TABLE[at % TABLE.len()] {
+            0 => return None,
+            entry => {
+                let (of, effects) = ENTRIES[usize::from(entry) - 1];
+                if of.as_bytes() == name {
+                    return Some(effects);
+                }
+            }
+        }
+        at += 1;
     }
-    if builtin::NAMES.binary_search_by(|of| by_name(of)).is_ok()
-        || is_restricted(name)
-        || SYNTAX.binary_search_by(|of| by_name(of)).is_ok()
-    {
-        return Effects::NONE;
-    }
-    Effects::UNKNOWN_FUNCTION
 }
+
+/// FNV-1a, folded: a table of fixed words need not fear floods.
+const fn hash(name: &[u8]) -> usize {
+    let (mut hash, mut at) = (0x811c_9dc5_u32, 0);
+    while at < name.len() {
+        hash = (hash ^ name[at] as u32).wrapping_mul(0x0100_0193);
+        at += 1;
+    }
+    (hash ^ (hash >> 15)) as usize
+}
+
+const LISTS: [&[&str]; 3] = [builtin::NAMES, RESTRICTED, SYNTAX];
+const COUNT: usize = SPECIAL.len() + LISTS[0].len() + LISTS[1].len() + LISTS[2].len();
+
+/// All that is known, what is special first.
+static ENTRIES: [(&str, Effects); COUNT] = {
+    let mut entries = [("", Effects::NONE); COUNT];
+    let mut count = 0;
+    while count < SPECIAL.len() {
+        entries[count] = SPECIAL[count];
+        count += 1;
+    }
+    let mut list = 0;
+    while list < LISTS.len() {
+        let mut at = 0;
+        while at < LISTS[list].len() {
+            entries[count] = (LISTS[list][at], Effects::NONE);
+            count += 1;
+            at += 1;
+        }
+        list += 1;
+    }
+    entries
+};
+
+/// Where in `ENTRIES` a name stands, plus one, by its hash; the first free place behind it. Of two entries with one name
+/// the first is found.
+static TABLE: [u16; 8192] = {
+    let mut table = [0; 8192];
+    let mut entry = 0;
+    while entry < COUNT {
+        let name = if entry < SPECIAL.len() {
+            SPECIAL[entry].0
+        } else if entry < SPECIAL.len() + LISTS[0].len() {
+            LISTS[0][entry - SPECIAL.len()]
+        } else if entry < SPECIAL.len() + LISTS[0].len() + LISTS[1].len() {
+            LISTS[1][entry - SPECIAL.len() - LISTS[0].len()]
+        } else {
+            LISTS[2][entry - SPECIAL.len() - LISTS[0].len() - LISTS[1].len()]
+        };
+        let mut at = hash(name.as_bytes()) % table.len();
+        while table[at] != 0 {
+            at = (at + 1) % table.len();
+        }
+        entry += 1;
+        table[at] = entry as u16;
+    }
+    table
+};
 
 /// The unreserved keywords that the grammar puts before a parenthesis. Others than these cannot be names of functions
 /// without quotes, or are functions of PostgreSQL's own.
