@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::bug::SimBug;
+use super::scene::Scene;
 use super::{Report, Run};
 
 /// Threads of a sweep.
@@ -160,6 +161,37 @@ fn sweep() {
             assert!(total.marks.get(mark).is_some_and(|count| *count > 0), "never met: {mark}");
         }
     }
+}
+
+/// Plays a scene of its own, and says how long that took.
+fn play_scene(name: &str, scene: Scene) -> Report {
+    name_panics();
+    SEED.set(Some(0));
+    let began = Instant::now();
+    let report = Run::of(scene, 0, None).play().unwrap_or_else(|why| panic!("{name}: {why}"));
+    SEED.set(None);
+    println!(
+        "{name}: {} s simulated in {:.1} s, {} steps, {} statements, clients: {} done, {} failed",
+        report.simulated.as_secs(),
+        began.elapsed().as_secs_f64(),
+        report.steps,
+        report.statements,
+        report.done,
+        report.failed,
+    );
+    report
+}
+
+#[test]
+fn a_day_passes() {
+    let report = play_scene("a day", Scene::day());
+    assert!(report.simulated.as_secs() >= 86_400 && report.done > 20 && report.failed == 0);
+}
+
+#[test]
+fn a_siege_leaves_memory_within_its_budget() {
+    let report = play_scene("a siege", Scene::siege());
+    assert!(report.done > 0);
 }
 
 #[test]
