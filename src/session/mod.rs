@@ -92,7 +92,7 @@ pub struct Session<S> {
     pub id: u64,
     pub client: Client<S>,
     pub links: Vec<Link<S>>,
-    /// The earliest timer entry that the worker has armed.
+    /// The timer entry that the worker has armed.
     pub armed: Time,
     state: State<S>,
     cluster: Option<Arc<ServerCluster<S>>>,

@@ -129,7 +129,12 @@ impl<S> Session<S> {
                 // PostgreSQL answers it without a Sync or a Flush.
                 b'P' | b'B' if whole && self.begins_copy(header, peeked) => return self.ask_for_server(cx),
                 b'P' | b'B' | b'D' | b'E' | b'C' if whole => peeked += header.frame(),
-                b'P' | b'B' | b'D' | b'E' | b'C' if self.client.inbound.relay.has_room() => break,
+                // Half a message keeps nobody from a server, as long as there is room for the whole.
+                b'Q' | b'F' | b'P' | b'B' | b'D' | b'E' | b'C'
+                    if !whole && self.client.inbound.relay.has_room() =>
+                {
+                    break;
+                }
                 _ => {
                     self.who.last_request = cx.now;
                     return self.ask_for_server(cx);

@@ -107,7 +107,7 @@ pub struct Server<S> {
     /// What it did since it was last counted, and since it was born.
     pub tally: Tally,
     pub life: Tally,
-    /// An earliest timer entry of its worker.
+    /// The timer entry that its worker has armed.
     pub armed: Time,
 }
 

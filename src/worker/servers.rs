@@ -483,6 +483,7 @@ impl<N: Net> Worker<N> {
 
     fn drop_server(&mut self, mut server: Server<N::Socket>) {
         server.release_buffers(&mut self.chunks);
+        self.timers.disarm(server.home.token, server.armed);
         self.table.remove(server.home.token);
     }
 

@@ -298,6 +298,7 @@ impl<N: Net> Worker<N> {
             );
         }
         session.release_buffers(&mut self.chunks);
+        self.timers.disarm(token, session.armed);
         self.table.remove(token);
         self.sessions -= 1;
         self.count_clients(-1);

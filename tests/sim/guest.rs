@@ -145,13 +145,16 @@ impl Guest {
 /// A hostile client with its socket.
 pub struct Intruder {
     pub hostile: Hostile,
+    net: SimNet,
     socket: Option<SimSocket>,
     unsent: Vec<u8>,
+    has_begun: bool,
 }
 
 impl Intruder {
     pub fn new(net: &SimNet, address: SocketAddr, hostile: Hostile) -> Intruder {
-        Intruder { hostile, socket: Some(net.connect(address)), unsent: Vec::new() }
+        let socket = Some(net.connect(address));
+        Intruder { hostile, net: net.clone(), socket, unsent: Vec::new(), has_begun: false }
     }
 
     /// The other side has ended it, or it has been told to go.
@@ -165,6 +168,11 @@ impl Intruder {
 
     /// Does all that can be done now; `true` if that was something.
     pub fn turn(&mut self) -> bool {
+        let Some(socket) = &self.socket else { return false };
+        // Each turn goes on until nothing more can be done.
+        if !self.net.take_edge(socket) && std::mem::replace(&mut self.has_begun, true) {
+            return false;
+        }
         let mut moved = false;
         loop {
             let Some(socket) = &mut self.socket else { return moved };

@@ -42,12 +42,6 @@ use crate::hostile::{HARMS, Hostile};
 use crate::net::{Answer, SimNet, SimSocket};
 use crate::postgres::{self, Fault, Lie, Method, Refuse, SimPg};
 
-/// Simulated time in which all that is left must end once nothing fails any more.
-const END_MAX: Duration = Duration::from_secs(60);
-/// Simulated time after which nothing new fails.
-const FAULTS_MAX: Duration = Duration::from_secs(20);
-/// The same before the first client has come: for whoever waits for the checkout of a whole run.
-const CLEAN_MAX: Duration = Duration::from_secs(90);
 /// Steps of a run; more means that something turns on the spot.
 const STEPS_MAX: u64 = 5_000_000;
 /// How often in a row a worker may serve what has nothing to do.
@@ -114,7 +108,10 @@ fn pg_address() -> SocketAddr {
 
 impl Run {
     pub fn new(seed: u64, bug: Option<SimBug>) -> Run {
-        let scene = Scene::new(seed);
+        Run::of(Scene::new(seed), seed, bug)
+    }
+
+    pub fn of(scene: Scene, seed: u64, bug: Option<SimBug>) -> Run {
         let mut rng = SeededRng::new(seed);
         let net = SimNet::new(seed, scene.settings.clone());
         let mut config =
@@ -161,9 +158,14 @@ impl Run {
         let operator = (!scene.commands.is_empty())
             .then(|| Operator::new(&net, proxy_address(), seed, scene.commands.clone()));
         let intruders = (0..scene.intruders).map(|_| {
-            let harm = HARMS[rng.below(HARMS.len() as u64) as usize];
+            let harms = if scene.harms.is_empty() { &HARMS[..] } else { &scene.harms };
+            let harm = harms[rng.below(harms.len() as u64) as usize];
             let user = scene.users[rng.below(scene.users.len() as u64) as usize].name;
-            Intruder::new(&net, proxy_address(), Hostile::new(harm, seed, user, "postgres", 300_000))
+            Intruder::new(
+                &net,
+                proxy_address(),
+                Hostile::new(harm, seed, user, "postgres", scene.intruder_bytes),
+            )
         });
         let intruders = intruders.collect();
         Run {
@@ -234,7 +236,8 @@ impl Run {
             self.host.server.create_table("postgres", &format!("t{number}"));
             let rng = &mut self.rng;
             let user = &self.scene.users[rng.below(self.scene.users.len() as u64) as usize];
-            let (units, think) = (self.scene.units, Duration::from_micros(rng.below(3_000)));
+            let think_max = self.scene.client_think_max.as_micros() as u64;
+            let (units, think) = (self.scene.units, Duration::from_micros(rng.below(think_max)));
             let plan = Plan {
                 user: user.name.into(),
                 password: "geheim".into(),
@@ -289,15 +292,12 @@ impl Run {
         self.report.statements += executed;
         for (pid, text) in self.host.server.take_cancelled() {
             let is_wanted = text.contains("pg_sleep") || self.shutdown.has_begun();
-            if (self.scene.is_clean && !is_wanted) || text.contains("pg_catalog.set_config") {
+            if self.scene.is_clean && (!is_wanted || text.contains("pg_catalog.set_config")) {
                 return Err(format!("a cancel hit {text:?} of process {pid}"));
             }
         }
         self.invite();
         let slots: usize = self.watches.iter().map(|watch| watch.pool.config.size).sum();
-        // A server that could not be taken over is closed without a goodbye: its end is still on the way.
-        let lost: u64 = self.drivers.iter().map(|driver| driver.worker.counters.deregister_failures).sum();
-        let slots = slots + lost as usize;
         let clients = self.host.clients();
         if clients > slots {
             let (seen, pools) = (self.host.describe(), self.pools());
@@ -536,8 +536,7 @@ impl Run {
             self.step()?;
             let now = self.net.now();
             let enough = self.report.statements >= self.scene.statements as u64 || self.shutdown.has_ended();
-            let limit = if self.scene.is_clean { CLEAN_MAX } else { FAULTS_MAX };
-            if !self.is_healed() && (enough || now > Time::ZERO + limit) {
+            if !self.is_healed() && (enough || now > Time::ZERO + self.scene.lasts) {
                 self.heal();
             }
             if self.shutdown_at.is_some_and(|at| self.report.statements >= at) {
@@ -546,12 +545,12 @@ impl Run {
             if self.is_over() && self.is_healed() {
                 return Ok(());
             }
-            if self.is_healed() && now > self.healed_at + END_MAX {
+            if self.is_healed() && now > self.healed_at + self.scene.ends_within {
                 let waiting: Vec<_> =
                     self.guests.iter().map(|(_, guest)| guest.client.waiting_for()).collect();
                 return Err(format!(
                     "stuck, {} s after the last fault; pools {}; console {}:\n{}\n{}",
-                    END_MAX.as_secs(),
+                    self.scene.ends_within.as_secs(),
                     self.pools(),
                     self.operator.as_ref().is_none_or(Operator::is_gone),
                     waiting.join("\n"),
@@ -699,6 +698,8 @@ impl Run {
         while self.net.now() < until {
             self.step()?;
         }
+        // Letters that can wait until their worker wakes for something else are read.
+        self.common.post_all(|| Mail::Cancelled { token: u64::MAX });
         self.until_rest(false)?;
         // As at a shutdown.
         self.is_closing = true;
