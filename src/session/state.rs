@@ -20,6 +20,7 @@ use crate::cluster::statements::{Statement, statement_text};
 use crate::config::PoolerMode;
 use crate::session::cx::Cx;
 use crate::session::exchange::{Copying, Exchange, Note};
+use crate::session::inbound::Passing;
 use crate::session::requests::HOME;
 use crate::session::statements::UnnamedStatement;
 use crate::session::{Link, Session, State, send_queries};
@@ -541,7 +542,9 @@ impl<S> Session<S> {
     /// Whether what follows must wait: a reset is on its way, and this client began with settings of its own.
     pub(super) fn awaits_restoring(&self) -> bool {
         let link = &self.links[HOME];
+        // In the middle of a message, or inside a COPY, the server waits for us, not we for it.
         link.touched.restores
+            && self.client.inbound.passing == Passing::Nothing
             && (!link.server.exchanges.is_empty() || link.server.cancels > 0)
             && !link.server.exchanges.needs_sync()
             && link.server.exchanges.copying() == Copying::No

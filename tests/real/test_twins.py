@@ -196,6 +196,7 @@ TURNS: list[tuple[int, Callable[[Player], None]]] = [
 
 
 @pytest.mark.pooled
+@pytest.mark.timeout(900)
 def test_twins(cluster: Cluster, start) -> None:  # noqa: ANN001
     rng = random.Random(SEED)
     endpoint = start(cluster, default_pool_size=1, checkout_timeout=5000)
