@@ -90,6 +90,8 @@ pub struct Run {
     /// When a listener or a login that refuses is well again.
     better_at: Time,
     healed_at: Time,
+    /// The next order to reload is carried out, not put off.
+    is_reload_near: bool,
     shutdown: Shutdown,
     /// Statements after which it begins.
     shutdown_at: Option<u64>,
@@ -189,6 +191,7 @@ impl Run {
             next_fault: Time::ZERO,
             better_at: Time::NEVER,
             healed_at: Time::NEVER,
+            is_reload_near: false,
             shutdown: Shutdown::default(),
             shutdown_at: scene.shutdown_at,
             is_closing: false,
@@ -373,10 +376,21 @@ impl Run {
             due.map(|at| shared.orders.remove(at).1)
         };
         if let Some(order) = order {
+            let reloads = matches!(order, Order::Control { command: Command::Reload, .. });
+            if reloads && !std::mem::replace(&mut self.is_reload_near, reloads) {
+                // So that workers are in the middle of something, and servers on their way to them.
+                self.hold_others();
+                let delay = Duration::from_micros(self.rng.below(5_000));
+                self.shared.lock().orders.push((now + delay, order));
+                return true;
+            }
+            self.is_reload_near &= !reloads;
             self.order(order);
             return true;
         }
         if self.shutdown.next_time() <= now {
+            // Servers that one worker frees are on their way to clients of the others, who are to be ended.
+            self.hold_others();
             self.shutdown.advance(&self.world, &self.common, now);
             return true;
         }
@@ -386,6 +400,17 @@ impl Run {
             return true;
         }
         false
+    }
+
+    /// All threads but one do not get the processor for a while.
+    fn hold_others(&mut self) {
+        let spared = self.rng.below(self.drivers.len() as u64) as usize;
+        let until = self.net.now() + Duration::from_micros(self.rng.below(10_000));
+        for (at, driver) in self.drivers.iter_mut().enumerate() {
+            if at != spared {
+                driver.held_until = driver.held_until.max(until);
+            }
+        }
     }
 
     fn order(&mut self, order: Order) {

@@ -118,8 +118,10 @@ impl Scene {
         let mut ends = SeededRng::new(seed ^ 0x5348_5554);
         let shutdown_at = (ends.below(6) == 0).then(|| ends.below(2_000));
         if shutdown_at.is_some() {
-            general.push(format!("shutdown_timeout = {}", ends.below(2_000)));
-            if ends.below(2) == 0 {
+            // Often too short for those who wait for a server.
+            let patience = if ends.below(3) == 0 { 2_000 } else { 10 };
+            general.push(format!("shutdown_timeout = {}", ends.below(patience)));
+            if ends.below(3) == 0 {
                 general.push(format!("shutdown_termination_timeout = {}", ends.below(1_000)));
             }
         }
