@@ -8,11 +8,11 @@ use pgdog::base::limits::{CHUNK_LARGE_BYTES, OVERTAKEN_MAX, OWN_BYTES_MAX};
 use pgdog::cluster::pool::Ticket;
 use pgdog::session::server::ServerPool;
 
-use super::wire::Wire;
+use super::wire::Line;
 
 /// One pool and who waits for it.
 pub struct Watch {
-    pub pool: Arc<ServerPool<Wire>>,
+    pub pool: Arc<ServerPool<Line>>,
     /// Waiters, with the round in which they came.
     queue: BTreeMap<Ticket, u64>,
     grants: u64,
@@ -24,7 +24,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub fn new(pool: Arc<ServerPool<Wire>>) -> Watch {
+    pub fn new(pool: Arc<ServerPool<Line>>) -> Watch {
         Watch {
             pool,
             queue: BTreeMap::new(),
@@ -87,7 +87,8 @@ impl Watch {
     }
 }
 
-/// What the buffers of so many sessions and servers may take: two of the largest class and what waits of our own.
+/// What the buffers of so many sessions and servers may take: two of the largest class, as many behind a record layer, and
+/// what waits of our own.
 pub fn memory_budget(sessions: usize, servers: usize) -> usize {
-    (sessions + servers) * (2 * CHUNK_LARGE_BYTES + OWN_BYTES_MAX)
+    (sessions + servers) * (4 * CHUNK_LARGE_BYTES + OWN_BYTES_MAX)
 }

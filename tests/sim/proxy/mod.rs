@@ -22,6 +22,7 @@ use pgdog::base::rng::{Rng, SeededRng};
 use pgdog::base::time::Time;
 use pgdog::cluster::shared::Shared as Global;
 use pgdog::cluster::world::World;
+use pgdog::io::transport::Sealer;
 use pgdog::session::errors::ClientError;
 use pgdog::session::server::ServerWorld;
 use pgdog::worker::Worker;
@@ -34,13 +35,14 @@ use self::check::{Watch, memory_budget};
 use self::driver::Driver;
 use self::operator::Operator;
 use self::scene::{PG_NAME, PG_PORT, Scene};
-use self::wire::{Backstage, OrderBox, Shared, Wire, WorkerNet, WorkerRegistrar, WorkerWake};
+use self::wire::{Backstage, Line, OrderBox, Shared, Wire, WorkerNet, WorkerRegistrar, WorkerWake};
 use crate::client::{ASIDE, Plan, SimClient, Unreported, Verdict};
 use crate::guest::{Guest, Intruder};
 use crate::host::PgHost;
 use crate::hostile::{HARMS, Hostile};
 use crate::net::{Answer, SimNet, SimSocket};
 use crate::postgres::{self, Fault, Lie, Method, Refuse, SimPg};
+use crate::records::{Begin, ToySealer};
 
 /// Simulated time in which all that is left must end once nothing fails any more.
 const END_MAX: Duration = Duration::from_secs(60);
@@ -48,6 +50,8 @@ const END_MAX: Duration = Duration::from_secs(60);
 const FAULTS_MAX: Duration = Duration::from_secs(20);
 /// The same before the first client has come: for whoever waits for the checkout of a whole run.
 const CLEAN_MAX: Duration = Duration::from_secs(90);
+/// How long a server may live on whose query was cancelled although it was the proxy's own.
+const CANCELLED_MAX: Duration = Duration::from_secs(5);
 /// Steps of a run; more means that something turns on the spot.
 const STEPS_MAX: u64 = 5_000_000;
 /// How often in a row a worker may serve what has nothing to do.
@@ -80,8 +84,9 @@ pub struct Run {
     rng: SeededRng,
     shared: Shared,
     host: PgHost,
-    common: Arc<Common<Wire>>,
-    world: Arc<ServerWorld<Wire>>,
+    common: Arc<Common<Line>>,
+    world: Arc<ServerWorld<Line>>,
+    sealer: Arc<dyn Sealer>,
     drivers: Vec<Driver>,
     watches: Vec<Watch>,
     upkeep: Upkeep,
@@ -92,6 +97,9 @@ pub struct Run {
     intruders: Vec<Intruder>,
     operator: Option<Operator>,
     late_cancels: Vec<(SimSocket, Vec<u8>)>,
+    /// Queries of the proxy's own that a cancel has hit, until when their server must have gone: that is right only where
+    /// `query_timeout` ends it.
+    hit: Vec<(Time, i32, String)>,
     next_fault: Time,
     /// When a listener or a login that refuses is well again.
     better_at: Time,
@@ -123,6 +131,7 @@ impl Run {
         config.users.insert("scrammer".into(), Method::Scram("geheim".into()));
         config.users.insert("plainer".into(), Method::Plain("geheim".into()));
         config.think_max = scene.think_max;
+        config.ssl = scene.ssl;
         let host = PgHost::new(&net, pg_address(), SimPg::new(config, seed));
         net.listen(proxy_address());
 
@@ -150,11 +159,18 @@ impl Run {
             bugs: AtomicUsize::new(0),
         });
         let world = Arc::new(World::build(config, None));
+        let seeds = shared.clone();
+        let sealer: Arc<dyn Sealer> = Arc::new(ToySealer {
+            offers: scene.sealed_percent > 0,
+            asks: scene.asks,
+            seed: Box::new(move || seeds.lock().rng.next_u64()),
+        });
         let mut drivers = Vec::new();
         for (id, poll) in polls.iter().enumerate() {
             let worker_net = WorkerNet { net: net.clone(), poll: *poll, shared: shared.clone() };
             let worker_rng = Box::new(SeededRng::new(seed ^ (id as u64) << 40 ^ 0x574f));
-            let worker = Worker::new(id as u16, worker_net, common.clone(), world.clone(), worker_rng);
+            let worker =
+                Worker::new(id as u16, worker_net, common.clone(), world.clone(), sealer.clone(), worker_rng);
             drivers.push(Driver::new(worker, &net, *poll, &shared));
         }
         let watches = world.pools.iter().cloned().map(Watch::new).collect();
@@ -174,6 +190,7 @@ impl Run {
             host,
             common,
             world,
+            sealer,
             drivers,
             watches,
             upkeep: Upkeep::new(Time::ZERO),
@@ -184,6 +201,7 @@ impl Run {
             intruders,
             operator,
             late_cancels: Vec::new(),
+            hit: Vec::new(),
             next_fault: Time::ZERO,
             better_at: Time::NEVER,
             healed_at: Time::NEVER,
@@ -257,6 +275,9 @@ impl Run {
             if rng.below(5) == 0 {
                 guest.read_max = 1 + rng.below(500) as usize;
             }
+            if rng.below(100) < self.scene.sealed_percent {
+                guest.begin = if rng.below(3) == 0 { Begin::Direct } else { Begin::Asking };
+            }
             self.guests.push((start, guest));
         }
     }
@@ -289,11 +310,24 @@ impl Run {
         self.report.statements += executed;
         for (pid, text) in self.host.server.take_cancelled() {
             let is_wanted = text.contains("pg_sleep") || self.shutdown.has_begun();
-            if (self.scene.is_clean && !is_wanted) || text.contains("pg_catalog.set_config") {
+            if self.scene.is_clean && !is_wanted {
                 return Err(format!("a cancel hit {text:?} of process {pid}"));
+            }
+            if text.contains("pg_catalog.set_config") {
+                self.hit.push((now + CANCELLED_MAX, pid, text));
+            }
+        }
+        if !self.hit.is_empty() {
+            let seen = self.host.server.seen();
+            self.hit.retain(|(_, pid, _)| seen.iter().any(|seen| seen.pid == *pid));
+            if let Some((_, pid, text)) = self.hit.iter().find(|(until, ..)| *until < now) {
+                return Err(format!("a cancel hit {text:?} of process {pid}, which lives on"));
             }
         }
         self.invite();
+        if let Some(fault) = self.host.faults.pop() {
+            return Err(format!("a server could not read what it was sent: {fault}"));
+        }
         let slots: usize = self.watches.iter().map(|watch| watch.pool.config.size).sum();
         // A server that could not be taken over is closed without a goodbye: its end is still on the way.
         let lost: u64 = self.drivers.iter().map(|driver| driver.worker.counters.deregister_failures).sum();
@@ -361,7 +395,7 @@ impl Run {
             let fewest = peers.min_by_key(|(_, peer)| peer.clients.load(Ordering::Relaxed));
             if let Some((worker, to)) = fewest {
                 to.clients.fetch_add(1, Ordering::Relaxed);
-                let socket = Wire::accepted(socket, &self.net, &self.shared);
+                let socket = Line::plain(Wire::accepted(socket, &self.net, &self.shared));
                 let peer = SocketAddr::from(([10, 0, 1, 1], 40_000));
                 self.common.post(worker as u16, Mail::Client { socket, peer });
             }
@@ -436,7 +470,7 @@ impl Run {
         config.keep_running(&self.world.config);
         self.common.shared.statements().set_limit(config.general.prepared_statements_limit);
         let world = Arc::new(World::build(Arc::new(config), Some(&self.world)));
-        replace_world(&self.world, &world, &self.common);
+        replace_world(&self.world, &world, &self.sealer, &self.common);
         let new = world.retired(&self.world).cloned().map(Watch::new);
         self.watches.extend(new);
         self.world = world;
@@ -547,8 +581,7 @@ impl Run {
                 return Ok(());
             }
             if self.is_healed() && now > self.healed_at + END_MAX {
-                let waiting: Vec<_> =
-                    self.guests.iter().map(|(_, guest)| guest.client.waiting_for()).collect();
+                let waiting: Vec<_> = self.guests.iter().map(|(_, guest)| guest.describe()).collect();
                 return Err(format!(
                     "stuck, {} s after the last fault; pools {}; console {}:\n{}\n{}",
                     END_MAX.as_secs(),
@@ -767,6 +800,9 @@ impl Run {
         for driver in &self.drivers {
             let counters = &driver.worker.counters;
             let marks = [
+                ("bytes already decrypted when a server moves", counters.decrypted_checkins),
+                ("a server comes back with something to read", counters.unread_checkins),
+                ("a server comes back with ciphertext to send", counters.unsent_checkins),
                 ("a late event at home after a steal", counters.parked_taken),
                 ("a late event for nothing", counters.late_events),
                 ("a parked server has an event and nothing to say", counters.parked_quiet),

@@ -17,7 +17,9 @@ pub const SEEDS: u64 = 300;
 /// What every sweep of the default size must have met: the race table.
 // "a grant reaches a session that has ended" is reported too, but seldom met (its session must go between two letters of one
 // worker): the same line of the race table is carried by the session that does not want it any more.
-const MARKS: [&str; 10] = [
+const MARKS: [&str; 12] = [
+    "bytes already decrypted when a server moves",
+    "a server comes back with ciphertext to send",
     "a late event for nothing",
     "a parked server has an event and nothing to say",
     "a parked server says something of no importance",
