@@ -37,6 +37,13 @@ pub const OVERTAKEN_MAX: u32 = 16;
 /// Transactions in one pipeline after which a client gives its server up at a Sync while others wait.
 pub const PIPELINED_TRANSACTIONS_MAX: u32 = 64;
 
+/// What a peer may send before its TLS handshake is over: certificate chains are the largest part of it.
+pub const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
+/// Records of one connection that are opened before others get their turn: as many as fill a large chunk.
+pub const RECORDS_PER_READ_MAX: usize = 16;
+/// Reads of a socket for one read of its records, while those bring no data.
+pub const SOCKET_READS_PER_READ_MAX: usize = 4;
+
 /// Startup parameters of one client.
 pub const STARTUP_PARAMETERS_MAX: usize = 128;
 /// Sets of client parameters that a cluster remembers as accepted by its server.

@@ -151,7 +151,7 @@ impl<S> Server<S> {
         let config = &self.pool.config;
         let state = match (&self.phase, client_id) {
             (Phase::Login(_), _) => "login",
-            (Phase::Cleaning { .. }, _) => "cleaning",
+            (Phase::Sending { .. } | Phase::Cleaning { .. }, _) => "cleaning",
             (Phase::Closing { .. }, _) => "closing",
             (Phase::Ready, Some(_)) if !self.exchanges.is_empty() => "active",
             (Phase::Ready, Some(_)) if self.status != TxStatus::Idle || !self.exchanges.is_quiet() => {

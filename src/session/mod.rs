@@ -54,7 +54,7 @@ use crate::session::exchange::{Exchange, Note, Order, What};
 use crate::session::inbound::Inbound;
 use crate::session::requests::Run;
 use crate::session::server::{Readiness, Server, free_sent};
-use crate::session::startup::{Auth, Entry};
+use crate::session::startup::{Asked, Auth, Entry};
 use crate::session::state::{Deallocates, Touched};
 use crate::session::statements::ClientStatements;
 use crate::sql::effects::Effects;
@@ -132,6 +132,7 @@ pub struct Who {
 enum State<S> {
     Startup {
         until: Time,
+        asked: Asked,
     },
     Auth(Box<Auth<S>>),
     /// Authenticated; a server is asked for what PostgreSQL says at login.
@@ -177,7 +178,7 @@ impl<S> Session<S> {
             },
             links: Vec::new(),
             armed: Time::NEVER,
-            state: State::Startup { until },
+            state: State::Startup { until, asked: Asked::default() },
             cluster: None,
             epoch: cx.world.epoch,
             settings: Arc::default(),
@@ -446,7 +447,7 @@ impl<S> Session<S> {
     pub fn next_time(&self) -> Time {
         let idle = self.cluster.as_ref().and_then(|cluster| cluster.timeouts.client_idle);
         match &self.state {
-            State::Startup { until } | State::Cancelling { until } | State::Closing { until } => *until,
+            State::Startup { until, .. } | State::Cancelling { until } | State::Closing { until } => *until,
             State::Auth(auth) => auth.until,
             State::Login(entry) => entry.until,
             State::Idle { since, .. } => since.after(idle),

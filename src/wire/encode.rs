@@ -86,6 +86,10 @@ pub fn startup<'a>(buf: &mut Vec<u8>, version: u32, parameters: impl Iterator<It
     });
 }
 
+pub fn ssl_request(buf: &mut Vec<u8>) {
+    untyped(buf, |buf| buf.extend_from_slice(&crate::wire::startup::SSL_REQUEST.to_be_bytes()));
+}
+
 pub fn cancel_request(buf: &mut Vec<u8>, key: &BackendKey) {
     untyped(buf, |buf| {
         buf.extend_from_slice(&crate::wire::startup::CANCEL_REQUEST.to_be_bytes());
