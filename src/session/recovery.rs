@@ -6,7 +6,7 @@ use crate::session::cx::{Action, Cx, Discard};
 use crate::session::errors::ClientError;
 use crate::session::exchange::What;
 use crate::session::inbound::{Next, Passing};
-use crate::session::requests::{HOME, Run};
+use crate::session::requests::{HOME, Leaving, Run};
 use crate::session::state::LASTING;
 use crate::session::{Session, State};
 use crate::wire::frame::Header;
@@ -65,6 +65,11 @@ impl<S> Session<S> {
             error.write(&mut self.client.outbox);
             return cx.actions.push(Action::Close);
         };
+        if matches!(&self.state, State::Running(run) if run.leaving == Leaving::AfterAnswers) {
+            // It has said goodbye, and reads no more.
+            self.state = State::Closing { until: cx.now + crate::base::limits::FAREWELL_TIMEOUT };
+            return cx.actions.push(Action::Close);
+        }
         // One error and one ReadyForQuery for each that is owed.
         let exchanges = &mut self.links[at].server.exchanges;
         let needs_sync = exchanges.needs_sync();
