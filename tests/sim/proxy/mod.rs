@@ -439,7 +439,7 @@ impl Run {
     /// All threads but one do not get the processor for a while.
     fn hold_others(&mut self) {
         let spared = self.rng.below(self.drivers.len() as u64) as usize;
-        let until = self.net.now() + Duration::from_micros(self.rng.below(10_000));
+        let until = self.net.now() + Duration::from_micros(5_000 + self.rng.below(5_000));
         for (at, driver) in self.drivers.iter_mut().enumerate() {
             if at != spared {
                 driver.held_until = driver.held_until.max(until);

@@ -209,8 +209,9 @@ impl Scene {
             is_clean: false,
             shutdown_at: None,
             intruders: 250,
-            intruder_bytes: 4 << 20,
-            harms: [[Harm::HalfMessage; 4], [Harm::HalfLarge; 4]]
+            intruder_bytes: 2 << 20,
+            statements: 600,
+            harms: [[Harm::HalfMessage; 9], [Harm::HalfLarge; 9]]
                 .concat()
                 .into_iter()
                 .chain([Harm::EndlessParse, Harm::EndlessNames, Harm::NeverReads, Harm::CopyFlood])
