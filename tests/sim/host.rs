@@ -154,6 +154,10 @@ impl PgHost {
 
     /// Connections of the network that the server holds open, except those that a fault keeps from seeing their end.
     pub fn open(&self) -> usize {
-        self.sockets.keys().filter(|id| !self.server.is_silent(**id)).count()
+        self.sockets.len() - self.silent()
+    }
+
+    pub fn silent(&self) -> usize {
+        self.sockets.keys().filter(|id| self.server.is_silent(**id)).count()
     }
 }

@@ -142,6 +142,8 @@ impl Toy {
                 Event::Nothing
             }
             (CLOSE, ..) => Event::End,
+            // A proxy that stops before the handshake has begun says so in clear: an ErrorResponse.
+            (b'E', Phase::Hello, Role::Client) => Event::End,
             (kind, phase, role) => return Err(format!("record of kind {kind} for a {role:?} in {phase:?}")),
         };
         Ok(Some((used, event)))
