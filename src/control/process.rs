@@ -28,6 +28,7 @@ use crate::io::mio_net::{Clock, MioNet};
 use crate::io::net::Net;
 use crate::io::random::OsRng;
 use crate::io::sys;
+use crate::io::transport::{Sealer, Transport, Unsealed};
 use crate::session::errors::ClientError;
 use crate::session::server::ServerWorld;
 use crate::worker::Worker;
@@ -44,7 +45,8 @@ const BACKLOG: i32 = 4096;
 /// Why a configuration cannot be used: lines to show.
 pub type Faults = Vec<String>;
 
-type World = ServerWorld<TcpStream>;
+type Line = Transport<TcpStream>;
+type World = ServerWorld<Line>;
 
 pub struct Process {
     poll: Poll,
@@ -53,8 +55,9 @@ pub struct Process {
     accept_again: Time,
     signals: Vec<(Token, i32, UnixStream)>,
     inbox: Arc<Inbox>,
-    common: Arc<Common<TcpStream>>,
+    common: Arc<Common<Line>>,
     world: Arc<World>,
+    sealer: Arc<dyn Sealer>,
     upkeep: Upkeep,
     next_upkeep: Time,
     shutdown: Shutdown,
@@ -133,12 +136,14 @@ impl Process {
             bugs: AtomicUsize::new(0),
         });
         let world = Arc::new(World::build(Arc::new(config), None));
+        let sealer: Arc<dyn Sealer> = Arc::new(Unsealed);
 
         let mut threads = Vec::new();
         for (id, net) in nets.into_iter().enumerate() {
             let (common, world, rng) = (common.clone(), world.clone(), Box::new(OsRng::new()?));
+            let sealer = sealer.clone();
             let name = format!("pgdog-worker-{id}");
-            let body = move || work(Worker::new(id as u16, net, common, world, rng));
+            let body = move || work(Worker::new(id as u16, net, common, world, sealer, rng));
             threads.push(std::thread::Builder::new().name(name).spawn(body)?);
         }
         let for_helper = common.clone();
@@ -161,6 +166,7 @@ impl Process {
             inbox,
             common,
             world,
+            sealer,
             upkeep: Upkeep::new(now),
             next_upkeep: now,
             shutdown: Shutdown::default(),
@@ -224,15 +230,15 @@ impl Process {
 
     /// The first worker that has few clients and time for more gets the next one, else the one with the fewest.
     fn deal(&self, socket: TcpStream, peer: SocketAddr) {
-        let clients = |peer: &Peer<TcpStream>| peer.clients.load(Ordering::Relaxed);
-        let has_time = |peer: &Peer<TcpStream>| {
+        let clients = |peer: &Peer<Line>| peer.clients.load(Ordering::Relaxed);
+        let has_time = |peer: &Peer<Line>| {
             clients(peer) < CLIENTS_PACKED_MAX && peer.busy.load(Ordering::Relaxed) < PACKED_BUSY_PERCENT_MAX
         };
         let mut peers = self.common.peers.iter().enumerate();
         let first = peers.clone().find(|(_, peer)| has_time(peer));
         if let Some((worker, to)) = first.or_else(|| peers.by_ref().min_by_key(|(_, peer)| clients(peer))) {
             to.clients.fetch_add(1, Ordering::Relaxed);
-            self.common.post(worker as u16, Mail::Client { socket, peer });
+            self.common.post(worker as u16, Mail::Client { socket: Transport::plain(socket), peer });
         }
     }
 
@@ -288,7 +294,7 @@ impl Process {
         crate::io::log::set_level(&config.general.log_level);
         self.common.shared.statements().set_limit(config.general.prepared_statements_limit);
         let world = Arc::new(World::build(Arc::new(config), Some(&self.world)));
-        replace_world(&self.world, &world, &self.common);
+        replace_world(&self.world, &world, &self.sealer, &self.common);
         self.world = world;
         log::info!("the configuration has been read again");
         Ok(())

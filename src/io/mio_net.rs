@@ -11,6 +11,7 @@ use socket2::{SockRef, TcpKeepalive};
 use crate::base::time::Time;
 use crate::config::Tcp;
 use crate::io::net::{Event, Net, Registrar, Socket, Wake};
+use crate::io::transport::Transport;
 
 /// The token of the waker. No table entry has this index.
 const WAKER: Token = Token(usize::MAX);
@@ -39,9 +40,9 @@ impl Clock {
 
 pub struct MioRegistrar(Registry);
 
-impl Registrar<TcpStream> for MioRegistrar {
-    fn deregister(&self, socket: &mut TcpStream) -> io::Result<()> {
-        self.0.deregister(socket)
+impl Registrar<Transport<TcpStream>> for MioRegistrar {
+    fn deregister(&self, line: &mut Transport<TcpStream>) -> io::Result<()> {
+        self.0.deregister(&mut line.socket)
     }
 }
 

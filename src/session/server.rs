@@ -63,6 +63,10 @@ pub enum Unnamed {
 pub enum Phase {
     Login(Box<Login>),
     Ready,
+    /// In nobody's hands: its record layer has something to send before it may rest, until the given time.
+    Sending {
+        until: Time,
+    },
     /// In nobody's hands, being brought back into order, until the given time.
     Cleaning {
         until: Time,
@@ -180,6 +184,11 @@ impl<S> Server<S> {
         self.inbound.relay.release(chunks);
     }
 
+    /// Bytes of its buffers, beside the transport's.
+    pub fn buffer_bytes(&self) -> usize {
+        self.inbound.relay.capacity() + self.outbox.chunk_bytes()
+    }
+
     /// Gives memory back while it rests.
     pub fn rest(&mut self, chunks: &mut Chunks) {
         free_sent(&mut self.inbound.relay, None);
@@ -201,7 +210,7 @@ impl<S> Drop for Server<S> {
         };
         match self.phase {
             Phase::Login(_) => drop(shelf.state.open_failed()),
-            Phase::Ready | Phase::Cleaning { .. } => {
+            Phase::Ready | Phase::Sending { .. } | Phase::Cleaning { .. } => {
                 shelf.state.close();
                 shelf.state.closed_quietly();
             }

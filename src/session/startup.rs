@@ -11,7 +11,7 @@ use crate::auth::verifier::{Candidates, Iterations, Verifier};
 use crate::base::bytes::Bytes;
 use crate::base::limits::{AUTH_MESSAGE_BYTES_MAX, CANCEL_TIMEOUT};
 use crate::base::time::Time;
-use crate::cluster::settings::{Settings, difference, is_plain};
+use crate::cluster::settings::{Settings, Within, difference, is_plain};
 use crate::cluster::world::{Passwords, StartupSettings};
 use crate::config::{AuthType, Secret};
 use crate::session::console::{self, Console};
@@ -23,6 +23,13 @@ use crate::session::{ServerCluster, Session, State, discard_all, send_queries};
 use crate::wire::error;
 use crate::wire::startup::{self, Packet, Startup, StartupFault};
 use crate::wire::{TxStatus, encode};
+
+/// What a client has asked for before its startup packet: each once, as with PostgreSQL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    ssl: bool,
+    gss: bool,
+}
 
 /// A client that has to prove who it is.
 pub struct Auth<S> {
@@ -61,9 +68,18 @@ pub struct Entry {
     asked: StartupSettings,
 }
 
+/// The first byte of a TLS handshake. As that of a startup packet's length it would be far beyond the limit.
+const TLS_HANDSHAKE: u8 = 0x16;
+
 impl<S> Session<S> {
     pub(super) fn on_startup_bytes(&mut self, cx: &mut Cx<'_, S>) {
-        while let State::Startup { .. } = self.state {
+        while let State::Startup { asked, .. } = &mut self.state {
+            let first = self.client.inbound.relay.unparsed().first();
+            if first == Some(&TLS_HANDSHAKE) && cx.offers_tls && *asked == Asked::default() {
+                // No SSLRequest: the handshake itself (PostgreSQL 17: sslnegotiation=direct).
+                *asked = Asked { ssl: true, gss: true };
+                return cx.actions.push(Action::Seal { direct: true });
+            }
             match startup::parse(self.client.inbound.relay.unparsed()) {
                 Ok(None) => return,
                 Ok(Some((packet, length))) => {
@@ -77,9 +93,28 @@ impl<S> Session<S> {
     }
 
     fn on_packet(&mut self, packet: Packet, cx: &mut Cx<'_, S>) {
+        let State::Startup { asked, .. } = &mut self.state else { return };
         match packet {
-            // Neither is available; the client goes on in clear, or not at all.
-            Packet::Ssl | Packet::Gssenc => self.client.outbox.own(|buf| buf.push(b'N')),
+            Packet::Ssl if cx.offers_tls && !asked.ssl => {
+                *asked = Asked { ssl: true, gss: true };
+                if !self.client.inbound.relay.is_empty() {
+                    // PostgreSQL: CVE-2021-23214. It would be taken for what the handshake has protected.
+                    return self.fail(ClientError::DataBeforeHandshake, cx);
+                }
+                self.client.outbox.own(|buf| buf.push(b'S'));
+                cx.actions.push(Action::Seal { direct: false });
+            }
+            // Not available; the client goes on in clear, or not at all.
+            Packet::Ssl if !asked.ssl => {
+                asked.ssl = true;
+                self.client.outbox.own(|buf| buf.push(b'N'));
+            }
+            Packet::Gssenc if !asked.gss => {
+                asked.gss = true;
+                self.client.outbox.own(|buf| buf.push(b'N'));
+            }
+            Packet::Ssl => self.fail(ClientError::UnsupportedVersion(startup::SSL_REQUEST), cx),
+            Packet::Gssenc => self.fail(ClientError::UnsupportedVersion(startup::GSSENC_REQUEST), cx),
             Packet::Cancel(key) => {
                 cx.actions.push(Action::CancelKey(key));
                 self.state = State::Cancelling { until: cx.now + CANCEL_TIMEOUT };
@@ -140,7 +175,7 @@ impl<S> Session<S> {
     }
 
     fn begin_auth(&mut self, asked: StartupSettings, cx: &mut Cx<'_, S>) {
-        let State::Startup { until } = self.state else { return };
+        let State::Startup { until, .. } = self.state else { return };
         self.epoch = cx.world.epoch;
         let config = &cx.world.config;
         let (user, database) = (&self.who.user, &self.who.database);
@@ -409,8 +444,8 @@ impl<S> Session<S> {
         self.settings = Arc::new(wanted);
         // From the settings of a fresh session, as PostgreSQL does: a value may change only a part of a setting
         // (DateStyle = SQL keeps the order of day and month).
-        let mut queries = difference(&server.settings, &server.base).unwrap_or_default();
-        queries.extend(difference(&server.base, &self.settings).unwrap_or_default());
+        let mut queries = difference(&server.settings, &server.base, Within::Nothing).unwrap_or_default();
+        queries.extend(difference(&server.base, &self.settings, Within::Nothing).unwrap_or_default());
         match queries.is_empty() {
             false => send_queries(server, &queries, Note::Settings),
             true => self.on_login_settings(link, cx),
@@ -451,6 +486,7 @@ impl<S> Session<S> {
 
     /// The login is complete.
     fn enter(&mut self, cx: &mut Cx<'_, S>) {
+        self.startup = self.settings.clone();
         let (key, settings) = (&self.key, &self.settings);
         self.client.outbox.own(|buf| {
             for (name, value) in &settings.reported {

@@ -8,11 +8,11 @@ use pgdog::base::limits::{CHUNK_LARGE_BYTES, OVERTAKEN_MAX, OWN_BYTES_MAX};
 use pgdog::cluster::pool::{GRANTS_SHOWN, Ticket};
 use pgdog::session::server::ServerPool;
 
-use super::wire::Wire;
+use super::wire::Line;
 
 /// One pool and who waits for it.
 pub struct Watch {
-    pub pool: Arc<ServerPool<Wire>>,
+    pub pool: Arc<ServerPool<Line>>,
     /// Those who wait, the oldest first.
     queue: Vec<Ticket>,
     grants: u64,
@@ -24,7 +24,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub fn new(pool: Arc<ServerPool<Wire>>) -> Watch {
+    pub fn new(pool: Arc<ServerPool<Line>>) -> Watch {
         Watch { pool, queue: Vec::new(), grants: 0, oldest: None, overtaken: 0, overtaken_max: 0 }
     }
 
@@ -82,7 +82,8 @@ impl Watch {
     }
 }
 
-/// What the buffers of so many sessions and servers may take: two of the largest class and what waits of our own.
+/// What the buffers of so many sessions and servers may take: two of the largest class, as many behind a record layer, and
+/// what waits of our own.
 pub fn memory_budget(sessions: usize, servers: usize) -> usize {
-    (sessions + servers) * (2 * CHUNK_LARGE_BYTES + OWN_BYTES_MAX)
+    (sessions + servers) * (4 * CHUNK_LARGE_BYTES + OWN_BYTES_MAX)
 }

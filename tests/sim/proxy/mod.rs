@@ -22,6 +22,7 @@ use pgdog::base::rng::{Rng, SeededRng};
 use pgdog::base::time::Time;
 use pgdog::cluster::shared::Shared as Global;
 use pgdog::cluster::world::World;
+use pgdog::io::transport::Sealer;
 use pgdog::session::errors::ClientError;
 use pgdog::session::server::ServerWorld;
 use pgdog::worker::Worker;
@@ -34,14 +35,17 @@ use self::check::{Watch, memory_budget};
 use self::driver::Driver;
 use self::operator::Operator;
 use self::scene::{PG_NAME, PG_PORT, Scene};
-use self::wire::{Backstage, OrderBox, Shared, Wire, WorkerNet, WorkerRegistrar, WorkerWake};
+use self::wire::{Backstage, Line, OrderBox, Shared, Wire, WorkerNet, WorkerRegistrar, WorkerWake};
 use crate::client::{ASIDE, Plan, SimClient, Unreported, Verdict};
 use crate::guest::{Guest, Intruder};
 use crate::host::PgHost;
 use crate::hostile::{HARMS, Hostile};
 use crate::net::{Answer, SimNet, SimSocket};
 use crate::postgres::{self, Fault, Lie, Method, Refuse, SimPg};
+use crate::records::{Begin, ToySealer};
 
+/// How long a server may live on whose query was cancelled although it was the proxy's own.
+const CANCELLED_MAX: Duration = Duration::from_secs(5);
 /// Steps of a run; more means that something turns on the spot.
 const STEPS_MAX: u64 = 5_000_000;
 /// How often in a row a worker may serve what has nothing to do.
@@ -74,8 +78,9 @@ pub struct Run {
     rng: SeededRng,
     shared: Shared,
     host: PgHost,
-    common: Arc<Common<Wire>>,
-    world: Arc<ServerWorld<Wire>>,
+    common: Arc<Common<Line>>,
+    world: Arc<ServerWorld<Line>>,
+    sealer: Arc<dyn Sealer>,
     drivers: Vec<Driver>,
     watches: Vec<Watch>,
     upkeep: Upkeep,
@@ -86,6 +91,9 @@ pub struct Run {
     intruders: Vec<Intruder>,
     operator: Option<Operator>,
     late_cancels: Vec<(SimSocket, Vec<u8>)>,
+    /// Queries of the proxy's own that a cancel has hit, until when their server must have gone: that is right only where
+    /// `query_timeout` ends it.
+    hit: Vec<(Time, i32, String)>,
     next_fault: Time,
     /// When a listener or a login that refuses is well again.
     better_at: Time,
@@ -122,6 +130,7 @@ impl Run {
         config.users.insert("scrammer".into(), Method::Scram("geheim".into()));
         config.users.insert("plainer".into(), Method::Plain("geheim".into()));
         config.think_max = scene.think_max;
+        config.ssl = scene.ssl;
         let host = PgHost::new(&net, pg_address(), SimPg::new(config, seed));
         net.listen(proxy_address());
 
@@ -149,11 +158,18 @@ impl Run {
             bugs: AtomicUsize::new(0),
         });
         let world = Arc::new(World::build(config, None));
+        let seeds = shared.clone();
+        let sealer: Arc<dyn Sealer> = Arc::new(ToySealer {
+            offers: scene.sealed_percent > 0,
+            asks: scene.asks,
+            seed: Box::new(move || seeds.lock().rng.next_u64()),
+        });
         let mut drivers = Vec::new();
         for (id, poll) in polls.iter().enumerate() {
             let worker_net = WorkerNet { net: net.clone(), poll: *poll, shared: shared.clone() };
             let worker_rng = Box::new(SeededRng::new(seed ^ (id as u64) << 40 ^ 0x574f));
-            let worker = Worker::new(id as u16, worker_net, common.clone(), world.clone(), worker_rng);
+            let worker =
+                Worker::new(id as u16, worker_net, common.clone(), world.clone(), sealer.clone(), worker_rng);
             drivers.push(Driver::new(worker, &net, *poll, &shared));
         }
         let watches = world.pools.iter().cloned().map(Watch::new).collect();
@@ -178,6 +194,7 @@ impl Run {
             host,
             common,
             world,
+            sealer,
             drivers,
             watches,
             upkeep: Upkeep::new(Time::ZERO),
@@ -188,6 +205,7 @@ impl Run {
             intruders,
             operator,
             late_cancels: Vec::new(),
+            hit: Vec::new(),
             next_fault: Time::ZERO,
             better_at: Time::NEVER,
             healed_at: Time::NEVER,
@@ -263,6 +281,9 @@ impl Run {
             if rng.below(5) == 0 {
                 guest.read_max = 1 + rng.below(500) as usize;
             }
+            if rng.below(100) < self.scene.sealed_percent {
+                guest.begin = if rng.below(3) == 0 { Begin::Direct } else { Begin::Asking };
+            }
             self.guests.push((start, guest));
         }
     }
@@ -298,8 +319,21 @@ impl Run {
             if self.scene.is_clean && (!is_wanted || text.contains("pg_catalog.set_config")) {
                 return Err(format!("a cancel hit {text:?} of process {pid}"));
             }
+            if text.contains("pg_catalog.set_config") {
+                self.hit.push((now + CANCELLED_MAX, pid, text));
+            }
+        }
+        if !self.hit.is_empty() {
+            let seen = self.host.server.seen();
+            self.hit.retain(|(_, pid, _)| seen.iter().any(|seen| seen.pid == *pid));
+            if let Some((_, pid, text)) = self.hit.iter().find(|(until, ..)| *until < now) {
+                return Err(format!("a cancel hit {text:?} of process {pid}, which lives on"));
+            }
         }
         self.invite();
+        if let Some(fault) = self.host.faults.pop() {
+            return Err(format!("a server could not read what it was sent: {fault}"));
+        }
         let slots: usize = self.watches.iter().map(|watch| watch.pool.config.size).sum();
         let clients = self.host.clients();
         // Who did not go in its time is left without a word, and hears of that a little later.
@@ -366,7 +400,7 @@ impl Run {
             let fewest = peers.min_by_key(|(_, peer)| peer.clients.load(Ordering::Relaxed));
             if let Some((worker, to)) = fewest {
                 to.clients.fetch_add(1, Ordering::Relaxed);
-                let socket = Wire::accepted(socket, &self.net, &self.shared);
+                let socket = Line::plain(Wire::accepted(socket, &self.net, &self.shared));
                 let peer = SocketAddr::from(([10, 0, 1, 1], 40_000));
                 self.common.post(worker as u16, Mail::Client { socket, peer });
             }
@@ -463,7 +497,7 @@ impl Run {
         config.keep_running(&self.world.config);
         self.common.shared.statements().set_limit(config.general.prepared_statements_limit);
         let world = Arc::new(World::build(Arc::new(config), Some(&self.world)));
-        replace_world(&self.world, &world, &self.common);
+        replace_world(&self.world, &world, &self.sealer, &self.common);
         let new = world.retired(&self.world).cloned().map(Watch::new);
         self.watches.extend(new);
         self.world = world;
@@ -573,8 +607,7 @@ impl Run {
                 return Ok(());
             }
             if self.is_healed() && now > self.healed_at + self.scene.ends_within {
-                let waiting: Vec<_> =
-                    self.guests.iter().map(|(_, guest)| guest.client.waiting_for()).collect();
+                let waiting: Vec<_> = self.guests.iter().map(|(_, guest)| guest.describe()).collect();
                 return Err(format!(
                     "stuck, {} s after the last fault; pools {}; console {}:\n{}\n{}",
                     self.scene.ends_within.as_secs(),
@@ -767,6 +800,9 @@ impl Run {
             self.drivers.iter().map(|driver| of(&driver.worker)).sum()
         };
         let clients: usize = self.common.peers.iter().map(|p| p.clients.load(Ordering::Relaxed)).sum();
+        // A parked server may have fallen silent, which nobody can know before it is used.
+        let (open, silent) = (self.host.open(), self.host.silent());
+        let open = if open < idle && open + silent >= idle { idle } else { open };
         let left = [
             ("clients counted", clients, 0),
             ("sessions", sum(Worker::session_count), 0),
@@ -774,7 +810,7 @@ impl Run {
             ("bytes of buffers", sum(Worker::buffer_bytes), 0),
             ("timers", if timers_too { sum(Worker::timer_count) } else { 0 }, 0),
             ("things to serve", sum(Worker::ready_count), 0),
-            ("connections at the server", self.host.open(), idle),
+            ("connections at the server", open, idle),
             ("locks", self.host.server.locks_held(), 0),
         ];
         match left.iter().find(|(_, count, wanted)| count != wanted) {
@@ -795,6 +831,9 @@ impl Run {
         for driver in &self.drivers {
             let counters = &driver.worker.counters;
             let marks = [
+                ("bytes already decrypted when a server moves", counters.decrypted_checkins),
+                ("a server comes back with something to read", counters.unread_checkins),
+                ("a server comes back with ciphertext to send", counters.unsent_checkins),
                 ("a late event at home after a steal", counters.parked_taken),
                 ("a late event for nothing", counters.late_events),
                 ("a parked server has an event and nothing to say", counters.parked_quiet),

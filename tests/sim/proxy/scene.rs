@@ -54,6 +54,11 @@ pub struct Scene {
     /// Mean pause between two faults, in microseconds.
     pub fault_pause: u64,
     pub lies: bool,
+    /// Chance in percent that a client encrypts; the proxy offers it if it is not zero.
+    pub sealed_percent: u64,
+    /// The proxy asks servers for encryption, and they know it.
+    pub asks: bool,
+    pub ssl: bool,
     /// Everything is shut down after so many statements, whatever the clients are at.
     pub shutdown_at: Option<u64>,
     /// Longest pause of a client.
@@ -143,6 +148,9 @@ impl Scene {
             deregister_fails: if rng.below(8) == 0 { 100 } else { 0 },
             fault_pause: 2_000 + rng.below(60_000),
             lies: !is_clean && rng.below(4) == 0,
+            sealed_percent: [0, 50, 100][rng.below(3) as usize],
+            asks: rng.below(2) == 0,
+            ssl: rng.below(4) > 0,
             shutdown_at,
             client_think_max: Duration::from_micros(3_000),
             lasts: if is_clean { CLEAN_MAX } else { FAULTS_MAX },
