@@ -140,7 +140,8 @@ impl PgHost {
 
     /// Those of [`PgHost::clients`] whose other side has closed, and who have not heard of it yet.
     pub fn left(&self) -> usize {
-        let is_left = |(id, socket): &(&BackendId, &SimSocket)| {
+        let is_left = |(id, stream): &(&BackendId, &Stream)| {
+            let socket = &stream.socket;
             self.server.is_client(**id) && !self.net.is_broken(socket) && self.net.is_left(socket)
         };
         self.sockets.iter().filter(is_left).count()
