@@ -529,7 +529,8 @@ impl<S> Session<S> {
     }
 
     fn on_bind(&mut self, header: Header, cx: &mut Cx<'_, S>) -> Result<Flow, ClientError> {
-        if self.passes_names() && self.statements.copies.is_empty() && !self.statements.unnamed.is_copy() {
+        let is_alone = !self.shares_servers() && self.passes_names();
+        if is_alone && self.statements.copies.is_empty() && !self.statements.unnamed.is_copy() {
             self.links[HOME].server.tally.binds += 1;
             self.links[HOME].ask(Exchange::new(What::Bind, Order::Forward));
             self.send(header);
@@ -618,7 +619,7 @@ impl<S> Session<S> {
             return Ok(Flow::Wait);
         }
         let what = if kind == b'S' { What::DescribeStatement } else { What::DescribePortal };
-        if kind == b'S' && !self.passes_names() {
+        if kind == b'S' {
             if name.is_empty() {
                 self.ensure_unnamed();
             } else if let Some(statement) = self.statements.find(name).cloned() {
@@ -726,6 +727,7 @@ impl<S> Session<S> {
 
     /// Sees to it that the server's unnamed statement is this session's.
     fn ensure_unnamed(&mut self) {
+        let shares_servers = self.shares_servers();
         let link = &mut self.links[HOME];
         let known = link.unnamed_since.is_none_or(|batch| batch == link.batch);
         let server = &mut link.server;
@@ -733,10 +735,8 @@ impl<S> Session<S> {
         match &self.statements.unnamed {
             // The server will ignore whatever it is for.
             _ if server.exchanges.is_skipping() => {}
-            _ if self
-                .cluster
-                .as_ref()
-                .is_none_or(|cluster| cluster.prepared == PreparedStatements::Disabled) => {}
+            // No query of ours has come between.
+            _ if !shares_servers => {}
             UnnamedStatement::Kept { version, .. } | UnnamedStatement::Lost { version, .. }
                 if known && server.unnamed == mine(*version) => {}
             UnnamedStatement::None if known && server.unnamed == Unnamed::Nobodys => {}

@@ -1,6 +1,6 @@
 """Session state in transaction mode: what PostgreSQL does with one connection per client, message by message.
 
-The table in docs/SESSION_STATE.md names these scenarios.
+The table in README.md names these scenarios.
 """
 
 from __future__ import annotations
@@ -380,3 +380,61 @@ def test_a_long_unnamed_statement_is_lost_with_its_server(cluster: Cluster, star
         wire.send(b.bind(), b.execute(), b.sync())
         assert list(errors_of(wire.until("Z"))) == ["26000"]
         assert wire.value("SELECT 2") == "2"
+
+
+@pytest.mark.pooled
+@pytest.mark.parametrize(
+    "code",
+    [
+        "DO $$ BEGIN PERFORM set_config('app.tenant', 'secret', false); END $$",
+        "SELECT leave_something()",
+        "SELECT count(*) FROM (SELECT leave_something()) AS inside",
+        "CALL leave_something_too()",
+    ],
+)
+@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
+def test_what_code_does_unseen_reaches_nobody(cluster: Cluster, start, code: str, extended: bool) -> None:  # noqa: ANN001
+    """A row security setting that a function makes must never reach the next client."""
+    cluster.sql(
+        "CREATE OR REPLACE FUNCTION leave_something() RETURNS void LANGUAGE plpgsql AS "
+        "$$ BEGIN PERFORM set_config('app.tenant', 'secret', false); SET work_mem = '3MB'; END $$",
+        "CREATE OR REPLACE PROCEDURE leave_something_too() LANGUAGE plpgsql AS "
+        "$$ BEGIN PERFORM set_config('app.tenant', 'secret', false); END $$",
+        database="app",
+    )
+    endpoint = start(cluster, default_pool_size=1)
+    with endpoint.connect() as wire, endpoint.connect() as other:
+        if extended:
+            wire.extended(code)
+        else:
+            wire.ask(code)
+        assert other.rows("SELECT current_setting('app.tenant', true), current_setting('work_mem')") in ([("", "4MB")], [(None, "4MB")])
+
+
+@pytest.mark.pooled
+def test_what_code_makes_keeps_its_client(cluster: Cluster, start) -> None:  # noqa: ANN001
+    """A temporary table and a lock made out of sight: the client finds them again, and another waits for its own server."""
+    endpoint = start(cluster, default_pool_size=2)
+    with endpoint.connect() as wire, endpoint.connect() as other:
+        wire.ask("DO $$ BEGIN CREATE TEMP TABLE unseen (id int); PERFORM pg_advisory_lock(5511); END $$")
+        for _ in range(5):
+            other.ask("SELECT 1")
+            assert wire.value("SELECT count(*) FROM unseen") == "0"
+            assert other.value("SELECT pg_try_advisory_lock(5511)") == "f"
+        wire.ask("DROP TABLE unseen")
+        wire.ask("SELECT pg_advisory_unlock(5511)")
+        assert other.value("SELECT pg_try_advisory_lock(5511)") == "t"
+
+
+@pytest.mark.pooled
+def test_what_a_client_leaves_behind_goes_with_it(cluster: Cluster, start) -> None:  # noqa: ANN001
+    endpoint = start(cluster, default_pool_size=1)
+    wire = endpoint.connect()
+    wire.ask("SELECT pg_advisory_lock(5512)")
+    wire.ask("CREATE TEMP TABLE left_behind (id int)")
+    wire.ask("SET work_mem = '5MB'")
+    wire.socket.close()
+    with endpoint.connect() as other:
+        assert other.value("SELECT pg_try_advisory_lock(5512)") == "t"
+        assert other.value("SELECT to_regclass('pg_temp.left_behind')") is None
+        assert other.value("SHOW work_mem") == "4MB"
