@@ -130,6 +130,8 @@ pub struct Counters {
     /// Checkouts of a pool that had been replaced, by workers that had not read of it.
     pub retired_checkouts: u64,
     pub deregister_failures: u64,
+    /// Servers that did not close in the time that they had for it: their slots were freed without their word.
+    pub impatient_closes: u64,
 }
 
 /// After how long chunks that were not needed are freed.

@@ -590,6 +590,9 @@ impl<N: Net> Worker<N> {
     pub(super) fn on_server_time(&mut self, token: u64) {
         let Some(mut server) = self.take_server(token) else { return };
         let step = server.on_time(self.now);
+        let gives_up =
+            matches!(server.phase, Phase::Closing { .. }) && matches!(step, Unbound::Close(Closing::Lost));
+        self.counters.impatient_closes += u64::from(gives_up);
         self.on_unbound(server, step);
     }
 

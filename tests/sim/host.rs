@@ -138,7 +138,16 @@ impl PgHost {
         self.sockets.iter().filter(counts).count()
     }
 
-    /// The same, each in words.
+    /// Those of [`PgHost::clients`] whose other side has closed, and who have not heard of it yet.
+    pub fn left(&self) -> usize {
+        let is_left = |(id, stream): &(&BackendId, &Stream)| {
+            let socket = &stream.socket;
+            self.server.is_client(**id) && !self.net.is_broken(socket) && self.net.is_left(socket)
+        };
+        self.sockets.iter().filter(is_left).count()
+    }
+
+    /// The clients, each in words.
     pub fn describe(&self) -> String {
         let line = |(id, stream): (&BackendId, &Stream)| {
             let seen = self.server.seen().into_iter().find(|seen| seen.id == *id);

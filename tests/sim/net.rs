@@ -340,6 +340,13 @@ impl SimNet {
         end.broken || core.ends.get(&end.peer).is_none_or(|peer| peer.broken)
     }
 
+    /// The other side has closed its socket; this one may not know yet.
+    pub fn is_left(&self, socket: &SimSocket) -> bool {
+        let core = self.core();
+        let peer = core.ends.get(&socket.id).and_then(|end| core.ends.get(&end.peer));
+        peer.is_none_or(|peer| peer.closed)
+    }
+
     // ------------------------------------------------------------------------------------ readiness
 
     pub fn new_poll(&self) -> PollId {
