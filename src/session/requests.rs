@@ -441,7 +441,11 @@ impl<S> Session<S> {
         if name.is_empty() {
             let outline = match self.mode() {
                 PoolerMode::Session => Outline::default(),
-                _ => Outline::of(statement_text(parsed), self.reading()),
+                // Most drivers say the same again and again.
+                _ => match self.statements.unnamed_outline(parsed, &self.settings) {
+                    Some(outline) => outline,
+                    None => Outline::of(statement_text(parsed), self.reading()),
+                },
             };
             if let Some(renamed) = self.rename(outline, statement_text(parsed)) {
                 let types = &parsed[statement_text(parsed).len()..];
@@ -450,7 +454,7 @@ impl<S> Session<S> {
                 self.parse_renamed(renamed, &body, outline);
                 return Ok(Flow::Next);
             }
-            let version = self.statements.keep_unnamed(parsed, outline);
+            let version = self.statements.keep_unnamed(parsed, outline, &self.settings);
             self.set_unnamed(version);
             let exchange = Exchange::noting(What::Parse, Order::Forward, Note::Unnamed(version));
             if let Some(ignored) = self.links[HOME].ask(exchange) {
@@ -479,7 +483,7 @@ impl<S> Session<S> {
 
     /// An unnamed statement that names others.
     fn parse_renamed(&mut self, renamed: Renamed, body: &[u8], outline: Outline) {
-        let version = self.statements.keep_unnamed(body, outline);
+        let version = self.statements.keep_unnamed(body, outline, &self.settings);
         let link = &mut self.links[HOME];
         renamed.uses.iter().for_each(|statement| link.ensure_prepared(statement));
         link.deallocating.extend(renamed.deallocates);

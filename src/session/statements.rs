@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::base::limits::CLIENT_STATEMENTS_MAX;
+use crate::cluster::settings::Settings;
 use crate::cluster::statements::Statement;
 use crate::session::exchange::{Defines, Exchange, Forgets, Note, Order};
 use crate::sql::outline::Outline;
@@ -21,6 +22,8 @@ pub struct ClientStatements {
     pub copies: Vec<Box<[u8]>>,
     /// Statements of SQL's own PREPARE, with their texts where the outline does not tell all.
     in_sql: BTreeMap<Box<[u8]>, Described>,
+    /// The settings under which the unnamed statement was read.
+    read_under: Option<Arc<Settings>>,
 }
 
 /// The client's unnamed statement, kept for a server that does not have it.
@@ -86,8 +89,20 @@ impl ClientStatements {
         extended.or_else(|| self.in_sql.get(name).cloned())
     }
 
+    /// What the unnamed statement does, if it has this body and is read under the same settings.
+    pub fn unnamed_outline(&self, parsed: &[u8], settings: &Arc<Settings>) -> Option<Outline> {
+        let same = self.read_under.as_ref().is_some_and(|under| Arc::ptr_eq(under, settings));
+        match &self.unnamed {
+            UnnamedStatement::Kept { body, outline, .. } if same && **body == *parsed => Some(*outline),
+            _ => None,
+        }
+    }
+
     /// Keeps the unnamed statement whose Parse has this body (behind the name), and returns its version.
-    pub fn keep_unnamed(&mut self, parsed: &[u8], outline: Outline) -> u32 {
+    pub fn keep_unnamed(&mut self, parsed: &[u8], outline: Outline, settings: &Arc<Settings>) -> u32 {
+        if self.read_under.as_ref().is_none_or(|under| !Arc::ptr_eq(under, settings)) {
+            self.read_under = Some(settings.clone());
+        }
         self.version = self.version.wrapping_add(1);
         let is_copy = is_copy(parsed);
         let mut body = match std::mem::take(&mut self.unnamed) {
