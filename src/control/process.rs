@@ -52,6 +52,7 @@ type World = ServerWorld<TcpStream>;
 
 pub struct Process {
     poll: Poll,
+    events: Events,
     clock: Clock,
     listener: Option<TcpListener>,
     accept_again: Time,
@@ -169,6 +170,7 @@ impl Process {
         let now = clock.now();
         Ok(Process {
             poll,
+            events: Events::with_capacity(64),
             clock,
             listener: Some(listener),
             accept_again: Time::NEVER,
@@ -186,13 +188,13 @@ impl Process {
     }
 
     fn turn(&mut self) -> io::Result<()> {
-        let mut events = Events::with_capacity(64);
         let until = self.next_upkeep.min(self.accept_again).min(self.stage.deadline());
-        match self.poll.poll(&mut events, Some(until.since(self.clock.now()))) {
+        match self.poll.poll(&mut self.events, Some(until.since(self.clock.now()))) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
         let now = self.clock.now();
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
             match event.token() {
                 LISTENER => self.accept(now),
@@ -200,6 +202,7 @@ impl Process {
                 token => self.on_signal(token, now),
             }
         }
+        self.events = events;
         if now >= self.accept_again {
             self.accept_again = Time::NEVER;
             self.accept(now);

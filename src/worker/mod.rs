@@ -67,6 +67,9 @@ pub struct Worker<N: Net> {
     timers: Timers<u64>,
     now: Time,
     actions: Vec<Action<N::Socket>>,
+    /// Empty lists whose memory is used while actions are carried out, and letters read.
+    spare_actions: Vec<Action<N::Socket>>,
+    letters: VecDeque<Mail<N::Socket>>,
     /// What has something to do.
     ready: VecDeque<u64>,
     /// Servers that have been handed to waiters of this worker.
@@ -142,6 +145,8 @@ impl<N: Net> Worker<N> {
             timers: Timers::default(),
             now,
             actions: Vec::new(),
+            spare_actions: Vec::new(),
+            letters: VecDeque::new(),
             ready: VecDeque::new(),
             deliveries: VecDeque::new(),
             sessions: 0,
@@ -174,9 +179,12 @@ impl<N: Net> Worker<N> {
     /// A panic is a bug of ours: it ends the session that was being worked on, with its servers, and no other.
     pub fn turn(&mut self, events: &[Event]) {
         self.begin_turn();
-        for mail in self.take_mail() {
+        let mut letters = std::mem::take(&mut self.letters);
+        self.take_mail(&mut letters);
+        while let Some(mail) = letters.pop_front() {
             self.guard(|worker| worker.on_mail(mail));
         }
+        self.letters = letters;
         for event in events {
             self.guard(|worker| worker.on_event(*event));
         }
@@ -241,8 +249,8 @@ impl<N: Net> Worker<N> {
         self.counters.turns += 1;
     }
 
-    pub fn take_mail(&mut self) -> VecDeque<Mail<N::Socket>> {
-        self.common.peers[usize::from(self.id)].mailbox.take()
+    pub fn take_mail(&mut self, into: &mut VecDeque<Mail<N::Socket>>) {
+        self.common.peers[usize::from(self.id)].mailbox.take(into);
     }
 
     pub fn on_mail(&mut self, mail: Mail<N::Socket>) {

@@ -130,10 +130,12 @@ impl<N: Net> Worker<N> {
             if self.actions.is_empty() && !written {
                 return Some(session);
             }
-            for action in std::mem::take(&mut self.actions) {
+            let mut actions = std::mem::replace(&mut self.actions, std::mem::take(&mut self.spare_actions));
+            for action in actions.drain(..) {
                 self.run_action(token, &mut session, action);
                 written = true;
             }
+            self.spare_actions = actions;
             // Whether it closes now or has only now been sent its last bytes.
             if session.is_closing() && self.actions.is_empty() && self.may_close(&mut session) {
                 self.end_session(token, *session);
