@@ -90,7 +90,7 @@ fuzz:
 	@tests/tools/fuzz.sh '$(SECONDS)'
 
 sim:
-	@SIM_SEEDS='$(SEEDS)' cargo test --quiet --locked --test sim -- --nocapture proxy::
+	@SIM_SEEDS='$(SEEDS)' cargo test --quiet --locked --profile sim --test sim -- --nocapture proxy::
 
 # Its own target folder: the flag would make everything else be built again.
 loom:

@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let args = match args::parse(std::env::args_os().skip(1)) {
         Ok(args) => args,
         Err(error) => {
-            eprintln!("pgdog: {error}\n\nTry 'pgdog --help'.");
+            eprintln!("pgdog: {error}");
             return ExitCode::from(2);
         }
     };
@@ -97,7 +97,10 @@ fn run(args: &Args, flags: RunFlags) -> ExitCode {
     problems.iter().for_each(report);
     if config.admin.password.is_none() {
         match OsRng::new() {
-            Ok(mut rng) => config.admin.generate_password(&mut rng),
+            Ok(mut rng) => {
+                config.admin.generate_password(&mut rng);
+                log::info!("the console has no password: set `password` in [admin] to use it");
+            }
             Err(error) => log::warn!("no password for the console: {error}"),
         }
     }

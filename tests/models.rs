@@ -116,17 +116,14 @@ fn a_pool_is_what_its_model_is() {
                             assert!(model.busy.insert(server), "a server is given twice");
                         }
                         Checkout::Wait { open } => {
-                            assert!(
-                                model.paused
-                                    || model.retired
-                                    || !model.waiting.is_empty()
-                                    || model.idle.is_empty()
-                            );
+                            assert!(!model.retired);
+                            assert!(model.paused || !model.waiting.is_empty() || model.idle.is_empty());
                             model.waiting.push(ticket);
                             // An opening that failed holds further ones back until `retry`.
                             assert!(!open || model.wants_open(size));
                             model.opening += usize::from(open);
                         }
+                        Checkout::Retired => assert!(model.retired),
                     }
                 }
                 (6..11, Some(server)) => {
@@ -138,8 +135,12 @@ fn a_pool_is_what_its_model_is() {
                     let server = model.next_server;
                     model.opening -= 1;
                     model.busy.insert(server);
-                    let outcome = pool.opened(server, worker, now);
-                    model.checked_in(outcome, server, worker, size);
+                    if rng.below(4) == 0 {
+                        pool.opened_busy();
+                    } else {
+                        let outcome = pool.opened(server, worker, now);
+                        model.checked_in(outcome, server, worker, size);
+                    }
                 }
                 (13, _) if model.opening > 0 => {
                     model.opening -= 1;

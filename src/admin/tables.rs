@@ -247,35 +247,43 @@ fn pools(snapshot: &Snapshot) -> Table {
     })
 }
 
-/// A figure of SHOW STATS: the names of its total and its average, what it is, and whether that is a time.
-type StatsField = (&'static str, &'static str, fn(&Tally) -> u64, bool);
+/// A figure of SHOW STATS: the names of its total and its average, what it is, and what its average is over.
+type StatsField = (&'static str, &'static str, fn(&Tally) -> u64, Per);
+
+#[derive(Clone, Copy)]
+enum Per {
+    Second,
+    /// A time in microseconds, shown in milliseconds per transaction, query, wait or connection.
+    Event(fn(&Tally) -> u64),
+}
 
 fn stats(snapshot: &Snapshot) -> Table {
+    const TRANSACTION: Per = Per::Event(|t| t.transactions);
     let fields: [StatsField; 24] = [
-        ("total_xact_count", "avg_xact_count", |t| t.transactions, false),
-        ("total_xact_2pc_count", "avg_xact_2pc_count", |_| 0, false),
-        ("total_query_count", "avg_query_count", |t| t.queries, false),
-        ("total_server_assignment_count", "avg_server_assignment_count", |t| t.assignments, false),
-        ("total_received", "avg_received", |t| t.received, false),
-        ("total_sent", "avg_sent", |t| t.sent, false),
-        ("total_xact_time", "avg_xact_time", |t| t.transaction_micros, true),
-        ("total_idle_xact_time", "avg_idle_xact_time", |t| t.idle_in_transaction_micros, true),
-        ("total_query_time", "avg_query_time", |t| t.query_micros, true),
-        ("total_wait_time", "avg_wait_time", |t| t.wait_micros, true),
-        ("total_server_parse_count", "avg_server_parse_count", |t| t.parses, false),
-        ("total_bind_count", "avg_bind_count", |t| t.binds, false),
-        ("total_close_count", "avg_close_count", |t| t.closes, false),
-        ("total_errors", "avg_errors", |t| t.errors, false),
-        ("total_cleaned", "avg_cleaned", |t| t.cleaned, false),
-        ("total_rollbacks", "avg_rollbacks", |t| t.rollbacks, false),
-        ("total_connect_time", "avg_connect_time", |t| t.connect_micros, true),
-        ("total_connect_count", "avg_connect_count", |t| t.connects, false),
-        ("total_reads", "avg_reads", |t| t.reads, false),
-        ("total_writes", "avg_writes", |t| t.writes, false),
-        ("total_auth_attempts", "avg_auth_attempts", |t| t.auth_attempts, false),
-        ("total_rows_inserted", "avg_rows_inserted", |t| t.rows_inserted, false),
-        ("total_rows_updated", "avg_rows_updated", |t| t.rows_updated, false),
-        ("total_rows_deleted", "avg_rows_deleted", |t| t.rows_deleted, false),
+        ("total_xact_count", "avg_xact_count", |t| t.transactions, Per::Second),
+        ("total_xact_2pc_count", "avg_xact_2pc_count", |_| 0, Per::Second),
+        ("total_query_count", "avg_query_count", |t| t.queries, Per::Second),
+        ("total_server_assignment_count", "avg_server_assignment_count", |t| t.assignments, Per::Second),
+        ("total_received", "avg_received", |t| t.received, Per::Second),
+        ("total_sent", "avg_sent", |t| t.sent, Per::Second),
+        ("total_xact_time", "avg_xact_time", |t| t.transaction_micros, TRANSACTION),
+        ("total_idle_xact_time", "avg_idle_xact_time", |t| t.idle_in_transaction_micros, TRANSACTION),
+        ("total_query_time", "avg_query_time", |t| t.query_micros, Per::Event(|t| t.queries)),
+        ("total_wait_time", "avg_wait_time", |t| t.wait_micros, Per::Event(|t| t.assignments)),
+        ("total_server_parse_count", "avg_server_parse_count", |t| t.parses, Per::Second),
+        ("total_bind_count", "avg_bind_count", |t| t.binds, Per::Second),
+        ("total_close_count", "avg_close_count", |t| t.closes, Per::Second),
+        ("total_errors", "avg_errors", |t| t.errors, Per::Second),
+        ("total_cleaned", "avg_cleaned", |t| t.cleaned, Per::Second),
+        ("total_rollbacks", "avg_rollbacks", |t| t.rollbacks, Per::Second),
+        ("total_connect_time", "avg_connect_time", |t| t.connect_micros, Per::Event(|t| t.connects)),
+        ("total_connect_count", "avg_connect_count", |t| t.connects, Per::Second),
+        ("total_reads", "avg_reads", |t| t.reads, Per::Second),
+        ("total_writes", "avg_writes", |t| t.writes, Per::Second),
+        ("total_auth_attempts", "avg_auth_attempts", |t| t.auth_attempts, Per::Second),
+        ("total_rows_inserted", "avg_rows_inserted", |t| t.rows_inserted, Per::Second),
+        ("total_rows_updated", "avg_rows_updated", |t| t.rows_updated, Per::Second),
+        ("total_rows_deleted", "avg_rows_deleted", |t| t.rows_deleted, Per::Second),
     ];
     let text = |name| Column { name, kind: ColumnType::Text };
     let number = |name| Column { name, kind: ColumnType::Int8 };
@@ -292,31 +300,23 @@ fn stats(snapshot: &Snapshot) -> Table {
             pool.shard.cell(),
             pool.role.cell(),
         ];
-        row.extend(fields.iter().map(|(.., of, is_time)| {
+        row.extend(fields.iter().map(|(.., of, per)| {
             let total = of(&pool.tally);
-            Some(if *is_time { millis(total) } else { total.to_string() })
+            Some(if let Per::Event(_) = per { millis(total) } else { total.to_string() })
         }));
-        row.extend(fields.iter().map(|(.., of, is_time)| Some(average(of, *is_time, pool))));
+        row.extend(fields.iter().map(|(.., of, per)| Some(average(*of, *per, pool))));
         row
     };
     (columns, snapshot.pools.iter().map(row).collect())
 }
 
-/// Counts are per second; times, in milliseconds, are per transaction, query, wait or connection.
-fn average(of: &fn(&Tally) -> u64, is_time: bool, pool: &PoolRow) -> String {
+fn average(of: fn(&Tally) -> u64, per: Per, pool: &PoolRow) -> String {
     let value = of(&pool.last_period) as f64;
-    let period = &pool.last_period;
-    if !is_time {
-        let seconds = pool.period_seconds.max(0.001);
-        return format!("{:.3}", value / seconds);
-    }
-    let events = match () {
-        () if value == period.connect_micros as f64 && period.connects > 0 => period.connects,
-        () if value == period.query_micros as f64 && period.queries > 0 => period.queries,
-        () if value == period.wait_micros as f64 => period.assignments,
-        () => period.transactions,
+    let average = match per {
+        Per::Second => value / pool.period_seconds.max(0.001),
+        Per::Event(count) => value / 1000.0 / (count(&pool.last_period).max(1) as f64),
     };
-    format!("{:.3}", value / 1000.0 / (events.max(1) as f64))
+    format!("{average:.3}")
 }
 
 fn config(snapshot: &Snapshot) -> Table {

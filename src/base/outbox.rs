@@ -40,6 +40,15 @@ impl Outbox {
         self.own.len() - self.own_sent
     }
 
+    /// Bytes of the chunks that were taken over.
+    pub fn chunk_bytes(&self) -> usize {
+        let bytes = |segment: &Segment| match segment {
+            Segment::Chunk { chunk, .. } => chunk.len(),
+            _ => 0,
+        };
+        self.segments.iter().map(bytes).sum()
+    }
+
     /// Appends a range of a relay.
     pub fn relay(&mut self, source: Source, start: u64, end: u64) {
         if let Some(Segment::Relay { source: last, end: last_end, .. }) = self.segments.back_mut()

@@ -45,6 +45,8 @@ pub enum Checkout<T> {
     Wait {
         open: bool,
     },
+    /// The pool has been replaced: there is another to ask.
+    Retired,
 }
 
 #[derive(Debug)]
@@ -156,6 +158,11 @@ impl<T> PoolState<T> {
         self.waiting.iter().flatten().map(|waiter| waiter.ticket)
     }
 
+    /// The servers that rest; for tests.
+    pub fn resting(&self) -> impl Iterator<Item = &T> {
+        self.idle.iter().map(|parked| &parked.server)
+    }
+
     /// When the oldest waiter came.
     pub fn waiting_since(&self) -> Option<Time> {
         self.oldest().map(|(_, waiter)| waiter.since)
@@ -170,6 +177,10 @@ impl<T> PoolState<T> {
             let parked = self.idle.remove(own.unwrap_or(0));
             self.busy += 1;
             return Checkout::Ready(parked.server);
+        }
+        if self.mode == Mode::Retired {
+            // Nobody would ever come for it.
+            return Checkout::Retired;
         }
         let order = self.next_order;
         self.next_order += 1;
@@ -217,10 +228,15 @@ impl<T> PoolState<T> {
 
     /// A server that was opening is ready.
     pub fn opened(&mut self, server: T, worker: WorkerId, now: Time) -> Checkin<T> {
+        self.opened_busy();
+        self.checkin(server, worker, now)
+    }
+
+    /// A server that was opening has logged in, and has to be heard before anybody gets it: it is busy from here on.
+    pub fn opened_busy(&mut self) {
         self.opening -= 1;
         self.busy += 1;
         self.failing = false;
-        self.checkin(server, worker, now)
     }
 
     /// A server that was busy is being closed; `closed` follows.
@@ -500,6 +516,8 @@ mod tests {
         assert_eq!((servers, tickets.len()), (vec![], 0));
         assert!(matches!(pool.checkin(0, 0, at(1)), Checkin::Surplus(0)));
         assert!(!pool.closed());
+        assert!(matches!(pool.checkout(ticket(0, 1), at(2)), Checkout::Retired));
+        assert_eq!(pool.counts().waiting, 0);
     }
 
     #[test]

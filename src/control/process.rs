@@ -1,10 +1,6 @@
 //! The control thread.
 //!
-//! ```text
-//!  Running ─ signal, SHUTDOWN ─► Draining ─ shutdown_timeout ─► (Cancelling ─ shutdown_termination_timeout ─►) Terminating
-//!                                   └── every client has gone ──► Parting: servers are said goodbye to ──► the end
-//! ```
-//! A second signal ends the process at once.
+//! It ends as [`crate::worker::shutdown`] says. A second signal ends the process at once.
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -22,8 +18,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::admin::{Command, complete};
 use crate::base::limits::{
-    ACCEPT_RETRY, ACCEPTS_PER_TURN_MAX, BUSY_INTERVAL, CLIENTS_PACKED_MAX, CLOSE_TIMEOUT, FAREWELL_TIMEOUT,
-    PACKED_BUSY_PERCENT_MAX,
+    ACCEPT_RETRY, ACCEPTS_PER_TURN_MAX, BUSY_INTERVAL, CLIENTS_PACKED_MAX, PACKED_BUSY_PERCENT_MAX,
 };
 use crate::base::time::Time;
 use crate::cluster::shared::Shared;
@@ -37,6 +32,7 @@ use crate::session::errors::ClientError;
 use crate::session::server::ServerWorld;
 use crate::worker::Worker;
 use crate::worker::mail::{Common, Mail, Mailbox, Order, Orders, Peer};
+use crate::worker::shutdown::Shutdown;
 use crate::worker::upkeep::{self, Upkeep, replace_world};
 
 const LISTENER: Token = Token(0);
@@ -62,20 +58,9 @@ pub struct Process {
     world: Arc<World>,
     upkeep: Upkeep,
     next_upkeep: Time,
-    stage: Stage,
-    drained: usize,
+    shutdown: Shutdown,
     load: Box<dyn FnMut() -> Result<Config, Faults>>,
     threads: Vec<JoinHandle<()>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Running,
-    Draining { until: Time },
-    Cancelling { until: Time },
-    Terminating { until: Time },
-    Parting { until: Time },
-    Ended,
 }
 
 /// Orders of workers: those for the helper go on to it, the others wait here for the control thread.
@@ -105,7 +90,7 @@ impl Orders for Arc<Inbox> {
 /// Runs until the process is told to stop. `load` reads the configuration again, for a reload.
 pub fn run(config: Config, load: Box<dyn FnMut() -> Result<Config, Faults>>) -> io::Result<()> {
     let mut process = Process::start(config, load)?;
-    while process.stage != Stage::Ended {
+    while !process.shutdown.has_ended() {
         process.turn()?;
     }
     process.stop();
@@ -180,15 +165,14 @@ impl Process {
             world,
             upkeep: Upkeep::new(now),
             next_upkeep: now,
-            stage: Stage::Running,
-            drained: 0,
+            shutdown: Shutdown::default(),
             load,
             threads,
         })
     }
 
     fn turn(&mut self) -> io::Result<()> {
-        let until = self.next_upkeep.min(self.accept_again).min(self.stage.deadline());
+        let until = self.next_upkeep.min(self.accept_again).min(self.shutdown.next_time());
         match self.poll.poll(&mut self.events, Some(until.since(self.clock.now()))) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
@@ -213,11 +197,11 @@ impl Process {
         }
         if now >= self.next_upkeep {
             self.next_upkeep = now + upkeep::INTERVAL;
-            if self.stage.is_serving() {
+            if self.shutdown.is_serving() {
                 self.upkeep.run(&self.world, &self.common, now);
             }
         }
-        self.advance(now);
+        self.shutdown.advance(&self.world, &self.common, now);
         Ok(())
     }
 
@@ -260,9 +244,9 @@ impl Process {
         let signal = *signal;
         let mut bytes = [0; 64];
         while matches!(pipe.read(&mut bytes), Ok(n) if n > 0) {}
-        match (signal, self.stage) {
-            (SIGHUP, _) => drop(self.reload()),
-            (_, Stage::Running) => self.shut_down(now),
+        match signal {
+            SIGHUP => drop(self.reload()),
+            _ if !self.shutdown.has_begun() => self.shut_down(now),
             _ => {
                 log::warn!("a second signal: stopping at once");
                 std::process::exit(1);
@@ -288,7 +272,7 @@ impl Process {
                 };
                 self.common.post(asker.worker, Mail::Console { token: asker.token, answer });
             }
-            Order::Drained => self.drained += 1,
+            Order::Drained => self.shutdown.on_drained(),
             Order::Resolve { .. } | Order::Ask { .. } => {}
         }
     }
@@ -314,93 +298,19 @@ impl Process {
     }
 
     fn shut_down(&mut self, now: Time) {
-        if self.stage != Stage::Running {
-            return;
-        }
-        log::info!("shutting down: no new clients and transactions");
         self.listener = None;
         self.accept_again = Time::NEVER;
-        self.stage = Stage::Draining { until: now + self.world.config.general.shutdown_timeout };
-        self.tell_all(|| Mail::Drain);
-    }
-
-    /// Goes on to the next stage when the present one is over.
-    fn advance(&mut self, now: Time) {
-        let everybody_gone = self.drained >= self.common.peers.len();
-        match self.stage {
-            Stage::Draining { .. } | Stage::Cancelling { .. } | Stage::Terminating { .. }
-                if everybody_gone =>
-            {
-                for pool in &self.world.pools {
-                    let (servers, _) = pool.lock().state.retire();
-                    for server in servers {
-                        self.common.post(server.home.worker, Mail::Close { server });
-                    }
-                }
-                self.stage = Stage::Parting { until: now + CLOSE_TIMEOUT };
-                self.next_upkeep = now;
-            }
-            Stage::Draining { until } if now >= until => {
-                log::warn!("shutdown_timeout is over; clients with open transactions are disconnected");
-                match self.world.config.general.shutdown_termination_timeout {
-                    Some(limit) => {
-                        self.tell_all(|| Mail::Terminate { cancel: true });
-                        self.stage = Stage::Cancelling { until: now + limit };
-                    }
-                    None => self.terminate(now),
-                }
-            }
-            Stage::Cancelling { until } if now >= until => self.terminate(now),
-            Stage::Terminating { until } | Stage::Parting { until } if now >= until => {
-                self.stage = Stage::Ended
-            }
-            Stage::Parting { .. } => {
-                let left: usize =
-                    self.world.pools.iter().map(|pool| pool.lock().state.counts().total()).sum();
-                if left == 0 {
-                    self.stage = Stage::Ended;
-                }
-                self.next_upkeep = now + Duration::from_millis(10);
-            }
-            _ => {}
-        }
-    }
-
-    fn terminate(&mut self, now: Time) {
-        self.tell_all(|| Mail::Terminate { cancel: false });
-        self.stage = Stage::Terminating { until: now + FAREWELL_TIMEOUT };
-    }
-
-    fn tell_all(&self, mail: impl Fn() -> Mail<TcpStream>) {
-        for worker in 0..self.common.peers.len() {
-            self.common.post(worker as u16, mail());
-        }
+        self.shutdown.begin(&self.world, &self.common, now);
     }
 
     fn stop(self) {
-        self.tell_all(|| Mail::Stop);
+        self.common.post_all(|| Mail::Stop);
         for thread in self.threads {
             if thread.join().is_err() {
                 log::error!("a worker has panicked");
             }
         }
         log::info!("stopped");
-    }
-}
-
-impl Stage {
-    fn deadline(self) -> Time {
-        match self {
-            Stage::Running | Stage::Ended => Time::NEVER,
-            Stage::Draining { until }
-            | Stage::Cancelling { until }
-            | Stage::Terminating { until }
-            | Stage::Parting { until } => until,
-        }
-    }
-
-    fn is_serving(self) -> bool {
-        matches!(self, Stage::Running | Stage::Draining { .. } | Stage::Cancelling { .. })
     }
 }
 

@@ -109,6 +109,10 @@ impl Net for MioNet {
     fn tune(&mut self, socket: &mut TcpStream, tcp: &Tcp) {
         tune(socket, tcp);
     }
+
+    fn trim_memory(&mut self) {
+        crate::io::sys::trim_memory();
+    }
 }
 
 impl Socket for TcpStream {

@@ -46,4 +46,6 @@ pub trait Net {
     fn connect(&mut self, address: SocketAddr, tcp: &Tcp) -> io::Result<Self::Socket>;
     /// Settings of a client's socket.
     fn tune(&mut self, socket: &mut Self::Socket, tcp: &Tcp);
+    /// Much has been freed: what the allocator keeps of it goes back to the system.
+    fn trim_memory(&mut self);
 }

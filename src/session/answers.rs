@@ -8,7 +8,7 @@ use crate::cluster::statements::NAME_PREFIX;
 use crate::config::{ConnectionRecovery, PoolerMode};
 use crate::session::cx::{Action, Cx, Discard};
 use crate::session::errors::ClientError;
-use crate::session::exchange::{Exchange, Note, Order, OutOfSync, Outcome, What};
+use crate::session::exchange::{Copying, Exchange, Note, Order, OutOfSync, Outcome, What};
 use crate::session::inbound::{Next, Passing};
 use crate::session::login::parameter;
 use crate::session::requests::{HOME, Leaving};
@@ -89,17 +89,8 @@ impl<S> Session<S> {
             b'Z' => self.on_ready(at, header, cx)?,
             tag => {
                 if tag == b'C' {
-                    let tag = server.inbound.body(header);
-                    let (tally, taints) = read_tag(tag);
-                    // What we do ourselves has been thought of when it was sent.
-                    let taints = taints && server.exchanges.front_order() == Some(Order::Forward);
-                    let deallocates = taints && DEALLOCATING.contains(&tag);
-                    tally.count(server);
-                    if taints {
-                        server.tainted_by = Some(self.id);
-                    }
+                    let deallocates = server.on_command_complete(header, self.id);
                     if deallocates {
-                        server.prepared.clear();
                         self.statements.forget_all();
                     }
                 }
@@ -325,6 +316,10 @@ impl<S> Session<S> {
     fn after_answer(&mut self, at: usize, cx: &mut Cx<'_, S>) {
         let State::Running(run) = &mut self.state else { return };
         let server = &self.links[at].server;
+        if run.leaving == Leaving::AfterAnswers && server.exchanges.copying() != Copying::No {
+            // A COPY waits for data, and none will come.
+            return self.close(cx);
+        }
         if !server.exchanges.is_empty() {
             return;
         }
@@ -380,6 +375,26 @@ impl<S> Session<S> {
     /// Whether the client has been sent the beginning of a message and not its end.
     pub(super) fn is_inside_answer(&self) -> bool {
         self.links.iter().any(|link| matches!(link.server.inbound.passing, Passing::Send { .. }))
+    }
+}
+
+impl<S> Server<S> {
+    /// A command of `session` is done: counts it, and notes what it may have changed. True if it has taken all prepared
+    /// statements with it.
+    pub(super) fn on_command_complete(&mut self, header: Header, session: u64) -> bool {
+        let tag = self.inbound.body(header);
+        let (rows, taints) = read_tag(tag);
+        // What we do ourselves has been thought of when it was sent.
+        let taints = taints && self.exchanges.front_order() == Some(Order::Forward);
+        let deallocates = taints && DEALLOCATING.contains(&tag);
+        rows.count(self);
+        if taints {
+            self.tainted_by = Some(session);
+        }
+        if deallocates {
+            self.prepared.clear();
+        }
+        deallocates
     }
 }
 

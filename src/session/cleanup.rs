@@ -192,7 +192,7 @@ impl<S> Server<S> {
     fn on_frame(&mut self, header: Header, cx: &mut Cx<'_, S>) -> Option<Unbound> {
         let needs_whole = match self.phase {
             Phase::Login(_) => true,
-            _ => matches!(header.tag, b'Z' | b'S'),
+            _ => matches!(header.tag, b'C' | b'Z' | b'S'),
         };
         if needs_whole {
             let limit = if needs_whole { Login::MESSAGE_BYTES_MAX } else { HELD_FRAME_BYTES_MAX };
@@ -254,6 +254,10 @@ impl<S> Server<S> {
                 return Unbound::Going;
             }
             _ => {}
+        }
+        if header.tag == b'C' {
+            // The client has gone; what it asked for is done, with all that this changes.
+            self.on_command_complete(header, 0);
         }
         let status = if header.tag == b'Z' { self.inbound.body(header).first().copied() } else { None };
         self.inbound.skip(header);

@@ -30,7 +30,9 @@ pub enum ClientError {
         failure: Option<OpenFailure>,
         fatal: bool,
     },
-    CheckoutTimeout,
+    CheckoutTimeout {
+        fatal: bool,
+    },
     /// The server closed the connection, or it had to be closed.
     ServerLost {
         fatal: bool,
@@ -84,6 +86,7 @@ impl ClientError {
     pub fn severity(&self) -> Severity {
         match self {
             ServerUnavailable { fatal, .. }
+            | CheckoutTimeout { fatal }
             | ServerLost { fatal }
             | ServerOutOfSync { fatal }
             | QueryTimeout { fatal } => {
@@ -93,7 +96,7 @@ impl ClientError {
                     Error
                 }
             }
-            CheckoutTimeout | Cancelled | TransactionInStatementMode | Console { .. } => Error,
+            Cancelled | TransactionInStatementMode | Console { .. } => Error,
             _ => Fatal,
         }
     }
@@ -119,7 +122,7 @@ impl ClientError {
                 Some(OpenFailure::Refused(_)) => "08004",
                 _ => "08006",
             },
-            CheckoutTimeout => "53300",
+            CheckoutTimeout { .. } => "53300",
             ServerLost { .. } | ServerOutOfSync { .. } => "08006",
             QueryTimeout { .. } | Cancelled => "57014",
             IdleTimeout => "57P05",
@@ -154,7 +157,7 @@ impl ClientError {
             ServerUnavailable { failure, .. } => {
                 format!("could not open a connection to the server: {}", unavailable(failure))
             }
-            CheckoutTimeout => {
+            CheckoutTimeout { .. } => {
                 "timed out waiting for a server connection: all connections of the pool are in use".into()
             }
             ServerLost { .. } => "the server closed the connection unexpectedly".into(),

@@ -407,6 +407,9 @@ impl<S> Session<S> {
         }
         match &self.state {
             State::Startup { .. } | State::Auth(_) => self.fail(ClientError::LoginTimeout, cx),
+            State::Login(_) if self.links.is_empty() => {
+                self.fail(ClientError::CheckoutTimeout { fatal: true }, cx);
+            }
             State::Login(_) => {
                 let failure = Some(OpenFailure::Timeout);
                 self.fail(ClientError::ServerUnavailable { failure, fatal: true }, cx);
@@ -415,7 +418,7 @@ impl<S> Session<S> {
             State::Waiting { .. } => {
                 self.withdraw(cx);
                 self.count_wait(cx.now);
-                self.fail_request(&ClientError::CheckoutTimeout, cx);
+                self.fail_request(&ClientError::CheckoutTimeout { fatal: false }, cx);
             }
             State::Running(_) => self.on_running_time(cx),
             State::Cancelling { .. } => self.close(cx),

@@ -141,6 +141,7 @@ impl<S> Session<S> {
 
     fn begin_auth(&mut self, asked: StartupSettings, cx: &mut Cx<'_, S>) {
         let State::Startup { until } = self.state else { return };
+        self.epoch = cx.world.epoch;
         let config = &cx.world.config;
         let (user, database) = (&self.who.user, &self.who.database);
         let target = if *database == config.admin.name {
@@ -337,7 +338,11 @@ impl<S> Session<S> {
         match target {
             Target::Cluster(cluster) => {
                 self.cluster = Some(cluster);
-                self.epoch = cx.world.epoch;
+                // A reload may have come while the client proved itself.
+                self.look_up_cluster(cx);
+                if self.cluster.is_none() {
+                    return self.fail(ClientError::Unconfigured, cx);
+                }
                 self.client.outbox.own(|buf| encode::authentication(buf, 0, &[]));
                 self.admit(asked, until, cx);
             }
@@ -377,8 +382,7 @@ impl<S> Session<S> {
             cluster.remember(asked, &self.settings);
             return self.enter(cx);
         }
-        let patience = cluster.pools.first().map(|pool| cx.now + pool.config.connect_timeout);
-        let until = patience.unwrap_or(until).min(until);
+        let until = until.min(cx.now + cluster.timeouts.checkout);
         self.state = State::Login(Box::new(Entry { until, asked }));
         self.ask_for_login_server(cx);
     }

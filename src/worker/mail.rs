@@ -195,6 +195,12 @@ impl<S> Common<S> {
         }
     }
 
+    pub fn post_all(&self, mail: impl Fn() -> Mail<S>) {
+        for worker in 0..self.peers.len() {
+            self.post(worker as WorkerId, mail());
+        }
+    }
+
     pub fn next_server(&self) -> u64 {
         self.servers.fetch_add(1, Ordering::Relaxed) as u64 + 1
     }

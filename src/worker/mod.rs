@@ -11,6 +11,7 @@ mod lines;
 pub mod mail;
 mod servers;
 mod sessions;
+pub mod shutdown;
 pub mod table;
 pub mod upkeep;
 
@@ -79,8 +80,8 @@ pub struct Worker<N: Net> {
     draining: Draining,
     /// Who asked for the cancel request that is being handled.
     canceller: Option<Asker>,
-    /// Cancel requests for sessions whose statement has not begun: who asked, and for which session.
-    held_cancels: Vec<(u64, Asker)>,
+    /// Cancel requests for sessions whose statement has not begun: for which session, and which client asked.
+    held_cancels: Vec<(u64, Option<Asker>)>,
     censuses: Vec<Census>,
     /// The session that is being worked on: it ends if that panics.
     current: Option<u64>,
@@ -119,6 +120,8 @@ pub struct Counters {
     pub lost_grants: u64,
     /// Servers that came back to a pool that had been replaced.
     pub retired_checkins: u64,
+    /// Checkouts of a pool that had been replaced, by workers that had not read of it.
+    pub retired_checkouts: u64,
     pub deregister_failures: u64,
 }
 
@@ -237,6 +240,27 @@ impl<N: Net> Worker<N> {
             _ => "other".to_owned(),
         };
         self.ready.iter().map(describe).collect()
+    }
+
+    /// What it has, in words; for tests.
+    pub fn describe(&self) -> String {
+        let describe = |token: u64| match self.table.get(token) {
+            Some(Entry::Session(session)) => {
+                format!("session {}, {}", session.id, session.row(self.now).state)
+            }
+            Some(Entry::Bound { session }) => format!("a server of {session:x}"),
+            Some(Entry::Server(server)) => {
+                let (exchanges, cancels) = (&server.exchanges, server.cancels);
+                format!("server {}, {:?}, {exchanges:?}, {cancels} cancels", server.number, server.phase)
+            }
+            Some(Entry::Parked { id, .. }) => format!("parked {id}"),
+            Some(Entry::Opening(_)) => "a server to be opened".to_owned(),
+            Some(Entry::Cancel(_)) => "a cancel request".to_owned(),
+            Some(Entry::Away) => "something on its way".to_owned(),
+            None => "nothing".to_owned(),
+        };
+        let all = self.table.tokens().into_iter().map(|token| format!("{token:x}: {}", describe(token)));
+        all.collect::<Vec<_>>().join("\n")
     }
 
     /// How many things have something to do now.
@@ -369,7 +393,7 @@ impl<N: Net> Worker<N> {
         if self.now >= self.next_trim {
             self.next_trim = Time::NEVER;
             if self.chunks.trim() {
-                crate::io::sys::trim_memory();
+                self.net.trim_memory();
                 self.next_trim = self.now + TRIM_INTERVAL;
             }
         } else if self.next_trim == Time::NEVER && self.chunks.has_spare() {
@@ -435,7 +459,7 @@ impl<N: Net> Worker<N> {
     fn on_terminate(&mut self, cancel: bool) {
         for token in self.table.tokens() {
             if cancel {
-                self.with_session(token, |session, cx| session.on_cancel(cx));
+                self.cancel_session(token, None);
             } else {
                 self.with_session(token, |session, cx| session.on_terminate(cx));
             }
@@ -460,6 +484,22 @@ impl<N: Net> Worker<N> {
     /// Bytes of all buffers in use.
     pub fn buffer_bytes(&self) -> usize {
         self.chunks.out_bytes()
+    }
+
+    /// The same, counted where they are: what differs has been lost, or given back twice; for tests.
+    pub fn held_bytes(&self) -> usize {
+        let server =
+            |server: &Server<N::Socket>| server.inbound.relay.capacity() + server.outbox.chunk_bytes();
+        let entry = |token| match self.table.get(token) {
+            Some(Entry::Session(session)) => {
+                let client = &session.client;
+                let servers: usize = session.links.iter().map(|link| server(&link.server)).sum();
+                client.inbound.relay.capacity() + client.outbox.chunk_bytes() + servers
+            }
+            Some(Entry::Server(unbound)) => server(unbound),
+            _ => 0,
+        };
+        self.table.tokens().into_iter().map(entry).sum()
     }
 
     pub fn timer_count(&self) -> usize {

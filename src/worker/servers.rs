@@ -232,6 +232,22 @@ impl<N: Net> Worker<N> {
             Unbound::Opened => {
                 let (pool, token) = (server.pool.clone(), server.home.token);
                 server.rest(&mut self.chunks);
+                if let Some(cluster) = self.world.clusters.get(&pool.config.name)
+                    && cluster.pools.iter().any(|of| Arc::ptr_eq(of, &pool))
+                {
+                    // Clients that log in from now on need no server for that.
+                    cluster.set_base(&server.base);
+                }
+                if !server.is_settled() {
+                    // More has come with the end of its login: a notice, or a part of one.
+                    {
+                        let mut shelf = pool.lock();
+                        shelf.last_failure = None;
+                        shelf.state.opened_busy();
+                    }
+                    let step = self.hear_out(&mut server);
+                    return self.on_unbound(server, step);
+                }
                 let outcome = {
                     let mut shelf = pool.lock();
                     server.count_into(&mut shelf.tally);
@@ -383,9 +399,8 @@ impl<N: Net> Worker<N> {
         match step {
             Unbound::Going if server.is_at_rest() => self.checkin(server),
             Unbound::Going => {
-                // Half a message: the rest must come before anybody else gets it.
-                server.phase = Phase::Cleaning { until: self.now + server.pool.config.rollback_timeout };
-                self.keep(server);
+                let step = self.hear_out(&mut server);
+                self.on_unbound(server, step);
             }
             step => self.on_unbound(server, step),
         }
@@ -404,6 +419,12 @@ impl<N: Net> Worker<N> {
             }
         }
         Unbound::Going
+    }
+
+    /// A server has begun to say something: the rest of that must come before anybody gets it.
+    fn hear_out(&mut self, server: &mut Held<N>) -> Unbound {
+        server.phase = Phase::Cleaning { until: self.now + server.pool.config.rollback_timeout };
+        server.on_bytes(&mut self.cx())
     }
 
     /// A server that its client left in disorder.
@@ -603,17 +624,18 @@ impl<N: Net> Worker<N> {
             _ => false,
         };
         match token {
-            Some(token) if right => self.cancel_session(token, asker),
+            Some(token) if right => self.cancel_session(token, Some(asker)),
             _ => self.common.post(asker.worker, Mail::Cancelled { token: asker.token }),
         }
     }
 
-    fn cancel_session(&mut self, token: u64, asker: Asker) {
+    /// Cancels what a session runs, for a client who asks for it or because time is up.
+    pub(super) fn cancel_session(&mut self, token: u64, asker: Option<Asker>) {
         if matches!(self.table.get(token), Some(Entry::Session(session)) if session.is_being_prepared()) {
             // It would hit our own query.
             return self.held_cancels.push((token, asker));
         }
-        self.canceller = Some(asker);
+        self.canceller = asker;
         self.with_session(token, |session, cx| session.on_cancel(cx));
         // Nothing to cancel, or nothing that takes time.
         if let Some(asker) = self.canceller.take() {

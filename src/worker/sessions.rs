@@ -208,6 +208,12 @@ impl<N: Net> Worker<N> {
                     },
                     Checkout::Wait { open: true } => self.open(pool, 1),
                     Checkout::Wait { open: false } => {}
+                    Checkout::Retired => {
+                        // The letter with the world that has replaced it was posted before it was retired: it lies in the
+                        // mailbox ahead of this one.
+                        self.counters.retired_checkouts += 1;
+                        self.common.post(self.id, Mail::Retired { ticket });
+                    }
                 }
             }
             Action::Withdraw { pool, number } => {

@@ -58,11 +58,10 @@ impl Upkeep {
     }
 }
 
-/// Puts a new configuration into force: workers are told, pools that it does not have are ended.
+/// Puts a new configuration into force: workers are told, then pools that it does not have are ended. In this order: a worker
+/// that finds a pool ended has the new configuration in its mailbox.
 pub fn replace_world<S>(old: &ServerWorld<S>, new: &std::sync::Arc<ServerWorld<S>>, common: &Common<S>) {
-    for worker in 0..common.peers.len() {
-        common.post(worker as u16, Mail::World(new.clone()));
-    }
+    common.post_all(|| Mail::World(new.clone()));
     for pool in old.retired(new) {
         let (servers, tickets) = pool.lock().state.retire();
         for server in servers {

@@ -384,6 +384,7 @@ impl Mini {
                     }
                     Checkout::Wait { open: true } => self.open(),
                     Checkout::Wait { open: false } => {}
+                    Checkout::Retired => unreachable!("nothing replaces the pool"),
                 }
             }
             Action::Withdraw { pool, number } => {

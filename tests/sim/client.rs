@@ -44,6 +44,8 @@ pub struct Plan {
     pub session_state: bool,
     /// The server may fail: an end of the connection is no error of the proxy's.
     pub tolerant: bool,
+    /// Its statements may be cancelled by others: at a shutdown.
+    pub is_cancelled: bool,
     /// Longest pause between units.
     pub think_max: Duration,
     /// Units sent without waiting for answers.
@@ -75,6 +77,7 @@ impl Plan {
             resets: true,
             session_state: false,
             tolerant: false,
+            is_cancelled: false,
             think_max: Duration::from_millis(5),
             pipeline_max: 4,
             rows_max: 300,
@@ -446,7 +449,8 @@ impl SimClient {
     }
 
     fn check(&mut self, frame: &Frame) {
-        if frame.tag == b'E' && self.plan.tolerant && is_failure(frame) {
+        let is_cancel = self.plan.is_cancelled && frame.field(b'C').as_deref() == Some("57014");
+        if frame.tag == b'E' && self.plan.tolerant && (is_cancel || is_failure(frame)) {
             self.verdict = Verdict::Failed(frame.print());
             return;
         }

@@ -79,6 +79,9 @@ impl Hostile {
     /// What to send next; empty when it has no more to say. It does not wait for the login.
     pub fn send(&mut self) -> Vec<u8> {
         let mut out = Vec::new();
+        if self.budget == 0 {
+            return out;
+        }
         if !self.started {
             self.started = true;
             let packet = startup(3, 0, &[("user", &self.user), ("database", &self.database)]);

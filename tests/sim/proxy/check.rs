@@ -43,6 +43,9 @@ impl Watch {
         if counts.total() > state.size() {
             return Err(format!("{counts:?} in a pool of {}", state.size()));
         }
+        if let Some(server) = state.resting().find(|server| server.inbound.relay.capacity() > 0) {
+            return Err(format!("server {} rests with a buffer", server.number));
+        }
         if counts.waiting == self.queue.len() && state.grants == self.grants {
             return Ok(());
         }

@@ -26,6 +26,7 @@ use pgdog::session::errors::ClientError;
 use pgdog::session::server::ServerWorld;
 use pgdog::worker::Worker;
 use pgdog::worker::mail::{Common, Mail, Mailbox, Order, Peer};
+use pgdog::worker::shutdown::Shutdown;
 use pgdog::worker::upkeep::{self, Upkeep, replace_world};
 
 use self::bug::SimBug;
@@ -95,6 +96,9 @@ pub struct Run {
     /// When a listener or a login that refuses is well again.
     better_at: Time,
     healed_at: Time,
+    shutdown: Shutdown,
+    /// Statements after which it begins.
+    shutdown_at: Option<u64>,
     /// The end: pools are being emptied.
     is_closing: bool,
     report: Report,
@@ -183,6 +187,8 @@ impl Run {
             next_fault: Time::ZERO,
             better_at: Time::NEVER,
             healed_at: Time::NEVER,
+            shutdown: Shutdown::default(),
+            shutdown_at: scene.shutdown_at,
             is_closing: false,
             report: Report::default(),
             scene,
@@ -219,7 +225,9 @@ impl Run {
 
     /// Clients come until there have been enough statements.
     fn invite(&mut self) {
-        let enough = self.report.statements >= self.scene.statements as u64 || self.is_healed();
+        let enough = self.report.statements >= self.scene.statements as u64
+            || self.is_healed()
+            || self.shutdown.has_begun();
         while !enough && self.guests.len() < self.scene.clients {
             let number = self.next_client;
             self.next_client += 1;
@@ -238,7 +246,8 @@ impl Run {
                     _ => Unreported::Read,
                 },
                 resets: false,
-                tolerant: !self.scene.is_clean,
+                tolerant: !self.scene.is_clean || self.scene.shutdown_at.is_some(),
+                is_cancelled: self.scene.shutdown_at.is_some(),
                 think_max: think,
                 rows_max: 60,
                 ..Plan::new(number, units)
@@ -269,6 +278,7 @@ impl Run {
             moved |= operator.turn();
             if let Some(why) = &operator.wrong
                 && self.scene.is_clean
+                && !self.shutdown.has_begun()
             {
                 return Err(format!("the console: {why}"));
             }
@@ -278,7 +288,8 @@ impl Run {
         let executed = self.host.server.take_executed().len() as u64;
         self.report.statements += executed;
         for (pid, text) in self.host.server.take_cancelled() {
-            if self.scene.is_clean && !text.contains("pg_sleep") {
+            let is_wanted = text.contains("pg_sleep") || self.shutdown.has_begun();
+            if (self.scene.is_clean && !is_wanted) || text.contains("pg_catalog.set_config") {
                 return Err(format!("a cancel hit {text:?} of process {pid}"));
             }
         }
@@ -342,6 +353,10 @@ impl Run {
     fn control(&mut self) -> bool {
         let now = self.net.now();
         if let Some(socket) = self.net.accept(proxy_address()) {
+            if self.shutdown.has_begun() {
+                // Nobody listens any more.
+                return true;
+            }
             let peers = self.common.peers.iter().enumerate();
             let fewest = peers.min_by_key(|(_, peer)| peer.clients.load(Ordering::Relaxed));
             if let Some((worker, to)) = fewest {
@@ -361,7 +376,11 @@ impl Run {
             self.order(order);
             return true;
         }
-        if now >= self.next_upkeep && !self.is_closing {
+        if self.shutdown.next_time() <= now {
+            self.shutdown.advance(&self.world, &self.common, now);
+            return true;
+        }
+        if now >= self.next_upkeep && !self.is_closing && self.shutdown.is_serving() {
             self.next_upkeep = now + upkeep::INTERVAL;
             self.upkeep.run(&self.world, &self.common, now);
             return true;
@@ -385,6 +404,10 @@ impl Run {
             }
             Order::Control { asker, command } => {
                 let answer = match command {
+                    Command::Shutdown => {
+                        self.shut_down();
+                        Ok(pgdog::admin::complete("SHUTDOWN"))
+                    }
                     Command::Reload => {
                         self.reload();
                         Ok(pgdog::admin::complete("RELOAD"))
@@ -393,8 +416,17 @@ impl Run {
                 };
                 self.common.post(asker.worker, Mail::Console { token: asker.token, answer });
             }
-            Order::Drained => {}
+            Order::Drained => {
+                self.shutdown.on_drained();
+                self.shutdown.advance(&self.world, &self.common, self.net.now());
+            }
         }
+    }
+
+    fn shut_down(&mut self) {
+        *self.report.faults.entry("shutdowns").or_default() += 1;
+        self.shutdown_at = None;
+        self.shutdown.begin(&self.world, &self.common, self.net.now());
     }
 
     fn reload(&mut self) {
@@ -503,10 +535,13 @@ impl Run {
         loop {
             self.step()?;
             let now = self.net.now();
-            let enough = self.report.statements >= self.scene.statements as u64;
+            let enough = self.report.statements >= self.scene.statements as u64 || self.shutdown.has_ended();
             let limit = if self.scene.is_clean { CLEAN_MAX } else { FAULTS_MAX };
             if !self.is_healed() && (enough || now > Time::ZERO + limit) {
                 self.heal();
+            }
+            if self.shutdown_at.is_some_and(|at| self.report.statements >= at) {
+                self.shut_down();
             }
             if self.is_over() && self.is_healed() {
                 return Ok(());
@@ -556,12 +591,17 @@ impl Run {
         if !awake.is_empty() {
             let at = awake[self.rng.below(awake.len() as u64) as usize];
             self.drivers[at].step(&mut self.rng);
-            if self.rng.below(1_000) == 0 {
+            if self.rng.below(300) == 0 {
                 // Its thread does not get the processor for a while.
-                self.drivers[at].held_until = now + Duration::from_micros(self.rng.below(5_000));
+                self.drivers[at].held_until = now + Duration::from_micros(self.rng.below(20_000));
             }
             if self.drivers[at].idle_serves > IDLE_SERVES_MAX {
                 return Err(format!("a worker turns on the spot: {}", self.drivers[at].describe()));
+            }
+            let worker = &self.drivers[at].worker;
+            let (counted, held) = (worker.buffer_bytes(), worker.held_bytes());
+            if counted != held {
+                return Err(format!("{counted} bytes of buffers are out, and {held} are anywhere"));
             }
             self.double_checkin();
             for watch in &mut self.watches {
@@ -592,9 +632,10 @@ impl Run {
         if !self.is_healed() {
             at(self.next_fault.max(now + Duration::from_micros(1)));
         }
-        if !self.is_closing {
+        if !self.is_closing && self.shutdown.is_serving() {
             at(self.next_upkeep);
         }
+        at(self.shutdown.next_time());
         for (start, guest) in &self.guests {
             at(guest.next_time().max(*start));
         }
@@ -675,7 +716,11 @@ impl Run {
         loop {
             match self.check_rest(timers_too) {
                 Ok(()) => return Ok(()),
-                Err(why) if self.net.now() > give_up => return Err(why),
+                Err(why) if self.net.now() > give_up => {
+                    let workers: Vec<_> =
+                        self.drivers.iter().map(|driver| driver.worker.describe()).collect();
+                    return Err(format!("{why}\n{}\n{}", workers.join("\n"), self.host.describe()));
+                }
                 Err(_) => self.step()?,
             }
         }
@@ -732,6 +777,7 @@ impl Run {
                 ("a grant reaches a session that does not want it", counters.late_grants),
                 ("a grant reaches a session that has ended", counters.lost_grants),
                 ("a server comes back to a pool that was replaced", counters.retired_checkins),
+                ("a checkout meets a pool that was replaced", counters.retired_checkouts),
                 ("a server cannot be deregistered", counters.deregister_failures),
                 ("a server is taken from another worker", counters.steals),
                 ("a server is granted across workers", counters.handoffs),

@@ -45,6 +45,8 @@ pub struct Scene {
     /// Mean pause between two faults, in microseconds.
     pub fault_pause: u64,
     pub lies: bool,
+    /// Everything is shut down after so many statements, whatever the clients are at.
+    pub shutdown_at: Option<u64>,
 }
 
 const USERS: [&str; 4] = ["postgres", "md5er", "scrammer", "plainer"];
@@ -95,6 +97,15 @@ impl Scene {
             settings.reset = rng.below(2);
         }
         let commands = commands(&mut rng, is_clean);
+        // By chance of its own: what the other seeds play stays as it is.
+        let mut ends = SeededRng::new(seed ^ 0x5348_5554);
+        let shutdown_at = (ends.below(6) == 0).then(|| ends.below(2_000));
+        if shutdown_at.is_some() {
+            general.push(format!("shutdown_timeout = {}", ends.below(2_000)));
+            if ends.below(2) == 0 {
+                general.push(format!("shutdown_termination_timeout = {}", ends.below(1_000)));
+            }
+        }
         Scene {
             workers,
             is_clean,
@@ -113,6 +124,7 @@ impl Scene {
             deregister_fails: if rng.below(8) == 0 { 100 } else { 0 },
             fault_pause: 2_000 + rng.below(60_000),
             lies: !is_clean && rng.below(4) == 0,
+            shutdown_at,
         }
     }
 

@@ -17,7 +17,7 @@ pub const SEEDS: u64 = 300;
 /// What every sweep of the default size must have met: the race table.
 // "a grant reaches a session that has ended" is reported too, but seldom met (its session must go between two letters of one
 // worker): the same line of the race table is carried by the session that does not want it any more.
-const MARKS: [&str; 9] = [
+const MARKS: [&str; 10] = [
     "a late event for nothing",
     "a parked server has an event and nothing to say",
     "a parked server says something of no importance",
@@ -26,6 +26,7 @@ const MARKS: [&str; 9] = [
     "a waiter leaves when a grant is on its way",
     "a grant reaches a session that does not want it",
     "a server comes back to a pool that was replaced",
+    "a checkout meets a pool that was replaced",
     "a server cannot be deregistered",
 ];
 

@@ -120,6 +120,8 @@ impl Net for WorkerNet {
     }
 
     fn tune(&mut self, _: &mut Wire, _: &Tcp) {}
+
+    fn trim_memory(&mut self) {}
 }
 
 /// Another worker's hand on a worker's poll.
