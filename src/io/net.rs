@@ -44,8 +44,6 @@ pub trait Net {
     fn register(&mut self, socket: &mut Self::Socket, token: u64) -> io::Result<()>;
     /// Begins to connect. The socket becomes writable once that has succeeded or failed.
     fn connect(&mut self, address: SocketAddr, tcp: &Tcp) -> io::Result<Self::Socket>;
-    /// Settings of a client's socket.
-    fn tune(&mut self, socket: &mut Self::Socket, tcp: &Tcp);
     /// Much has been freed: what the allocator keeps of it goes back to the system.
     fn trim_memory(&mut self);
 }

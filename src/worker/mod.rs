@@ -177,11 +177,20 @@ impl<N: Net> Worker<N> {
         self.draining == Draining::Stopped
     }
 
-    /// One turn of the loop, after readiness has been collected.
+    /// New clients are not wanted any more.
+    pub fn is_draining(&self) -> bool {
+        self.draining != Draining::No
+    }
+
+    /// When this turn began.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// One turn of the loop, after readiness has been collected and `begin_turn`.
     ///
     /// A panic is a bug of ours: it ends the session that was being worked on, with its servers, and no other.
     pub fn turn(&mut self, events: &[Event]) {
-        self.begin_turn();
         let mut letters = std::mem::take(&mut self.letters);
         self.take_mail(&mut letters);
         while let Some(mail) = letters.pop_front() {

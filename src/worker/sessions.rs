@@ -15,8 +15,6 @@ use crate::worker::{Entry, Worker};
 
 impl<N: Net> Worker<N> {
     pub(super) fn on_client(&mut self, mut socket: N::Socket, peer: SocketAddr) {
-        let tcp = self.world.config.tcp.clone();
-        self.net.tune(&mut socket, &tcp);
         let token = self.table.insert(Entry::Away);
         if let Err(error) = self.net.register(&mut socket, token) {
             log::error!("cannot wait for a client: {error}");

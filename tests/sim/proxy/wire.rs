@@ -119,8 +119,6 @@ impl Net for WorkerNet {
         Ok(Wire { socket, net: self.net.clone(), shared: self.shared.clone(), address: Some(address) })
     }
 
-    fn tune(&mut self, _: &mut Wire, _: &Tcp) {}
-
     fn trim_memory(&mut self) {}
 }
 
