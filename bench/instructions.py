@@ -22,10 +22,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests/real"))
 
+import stub  # noqa: E402
 import target  # noqa: E402
-from harness import LOOPBACK, end_everything, spawn, temporary_directory, wait_until  # noqa: E402
+from harness import end_everything, temporary_directory  # noqa: E402
 from pgwire.client import Wire  # noqa: E402
-from target import Database, Pgbouncer, Pgdog, User, pgdog_binary  # noqa: E402
+from target import Database, Pgbouncer, Pgdog, User  # noqa: E402
 
 RECORD = HERE / "instructions.json"
 GROWTH_MAX = 1.03
@@ -65,48 +66,41 @@ MICRO = [
 ]
 
 
-class Cluster:
-    """What the harness needs to know of a server: the stub in place of PostgreSQL."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--record", action="store_true", help="write the counts instead of comparing them")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     arguments = parser.parse_args()
     wanted = [case for case in PROXY + MICRO if arguments.only in case.name]
-    port = start_stub()
+    server = stub.Stub()
     recorded = {} if arguments.record or not RECORD.exists() else json.loads(RECORD.read_text())["pgdog"]
     found = {}
     for case in wanted:
-        found[case.name] = smallest(case, "pgdog", port, recorded.get(case.name, 0) * GROWTH_MAX)
+        found[case.name] = smallest(case, "pgdog", server, recorded.get(case.name, 0) * GROWTH_MAX)
         print(f"{case.name:<40} {found[case.name]:>10,.0f}", flush=True)
     if arguments.record:
-        return record(found, wanted, port)
+        return record(found, wanted, server)
     return compare(found, recorded)
 
 
-def smallest(case: Case, subject: str, port: int, enough: float) -> float:
+def smallest(case: Case, subject: str, server: stub.Stub, enough: float) -> float:
     """Of a few counts, or the first that is small enough."""
     found: list[float] = []
     while len(found) < (1 if case in MICRO else TRIES):
-        count = (lambda n: count_micro(case, n)) if case in MICRO else (lambda n: count_proxy(subject, case, port, n))
+        count = (lambda n: count_micro(case, n)) if case in MICRO else (lambda n: count_proxy(subject, case, server, n))
         found.append((count(case.many) - count(case.few)) / (case.many - case.few) / case.units)
         if found[-1] <= enough:
             break
     return min(found)
 
 
-def record(found: dict[str, float], wanted: list[Case], port: int) -> int:
+def record(found: dict[str, float], wanted: list[Case], server: stub.Stub) -> int:
     kept = json.loads(RECORD.read_text()) if RECORD.exists() else {"pgdog": {}, "pgbouncer": {}}
     kept["pgdog"].update({name: round(value, 1) for name, value in found.items()})
     for case in (case for case in wanted if case in PROXY):
         if case.kind == "prepared" and target.pgbouncer_version() < (1, 21):
             continue
-        kept["pgbouncer"][case.name] = round(smallest(case, "pgbouncer", port, 0), 1)
+        kept["pgbouncer"][case.name] = round(smallest(case, "pgbouncer", server, 0), 1)
     RECORD.write_text(json.dumps(kept, indent=2) + "\n")
     return 0
 
@@ -122,13 +116,13 @@ def compare(found: dict[str, float], recorded: dict[str, float]) -> int:
 
 
 def count_micro(case: Case, count: int) -> int:
-    command = callgrind(example("micro")) + [case.kind, str(count)]
+    command = callgrind(stub.program("micro")) + [case.kind, str(count)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=temporary_directory("pgdog-count-"), check=True)
     return total(done.stderr)
 
 
-def count_proxy(name: str, case: Case, port: int, count: int) -> int:
-    databases, users = [Database(Cluster(port))], [User(USER, password="")]  # type: ignore[arg-type]
+def count_proxy(name: str, case: Case, server: stub.Stub, count: int) -> int:
+    databases, users = [Database(server)], [User(USER, password="")]  # type: ignore[arg-type]
     if name == "pgdog":
         general = {"auth_type": "trust", "default_pool_size": 1, "workers": 1}
         proxy: target.Proxy = Counted(databases, users, general)
@@ -137,7 +131,7 @@ def count_proxy(name: str, case: Case, port: int, count: int) -> int:
     wire = Wire.connect(proxy.address, USER, "app", timeout=60)
     wire.rows("SELECT 1")
     wire.socket.close()
-    subprocess.run([example("stub"), "ask", f"{LOOPBACK}:{proxy.port}", case.kind, str(count)], check=True, capture_output=True, timeout=300)
+    stub.ask(proxy.port, case.kind, count)
     assert proxy.child is not None
     # Both end in good order, and callgrind tells its total.
     proxy.child.signal(signal.SIGINT)
@@ -168,17 +162,6 @@ def total(log: str) -> int:
     if not found:
         raise RuntimeError(f"callgrind told nothing:\n{log[-2000:]}")
     return int(found[-1])
-
-
-def start_stub() -> int:
-    log = temporary_directory("pgdog-stub-") / "port"
-    with open(log, "w") as file:
-        spawn([example("stub"), "serve"], name="stub", stop_signal=signal.SIGKILL, stdout=file)
-    return int(wait_until(lambda: log.read_text().strip(), 10, "the stub listens"))
-
-
-def example(name: str) -> Path:
-    return pgdog_binary().parent / "examples" / name
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 
 use pgdog::wire::encode::{self, Column, ColumnType};
 use pgdog::wire::frame::{HEADER_BYTES, Header};
@@ -282,10 +283,16 @@ impl Client {
 
     /// Asks, and reads up to ReadyForQuery. Returns the bytes of the answer.
     pub fn ask(&mut self) -> io::Result<u64> {
+        self.ask_and_read(usize::MAX, Duration::ZERO)
+    }
+
+    /// The same, with a pause behind every read, which brings at most `most` bytes.
+    pub fn ask_and_read(&mut self, most: usize, pause: Duration) -> io::Result<u64> {
         self.stream.write_all(&self.request)?;
         let (mut total, mut tail) = (0, [0; 6]);
+        let most = most.min(self.buffer.len());
         loop {
-            let n = self.stream.read(&mut self.buffer)?;
+            let n = self.stream.read(&mut self.buffer[..most])?;
             if n == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -299,6 +306,9 @@ impl Client {
             tail[6 - last..].copy_from_slice(&self.buffer[n - last..n]);
             if tail == *b"Z\0\0\0\x05I" {
                 return Ok(total);
+            }
+            if !pause.is_zero() {
+                std::thread::sleep(pause);
             }
         }
     }

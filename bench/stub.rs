@@ -1,13 +1,15 @@
 //! The two sides of a measurement as a program.
 //!
 //!   stub serve [PORT]              a server that answers at once; prints its port
-//!   stub ask ADDRESS KIND COUNT    asks that often for: simple, extended, prepared, rows=N, copy=N, pages=N, connect
+//!   stub ask ADDRESS KIND COUNT    asks that often for: simple, extended, prepared, rows=N, copy=N, pages=N,
+//!                                  slowly=N (pages, read at some 6 MB/s), connect
 
 mod peer;
 
 use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use peer::{Client, Kind};
 
@@ -44,10 +46,17 @@ fn ask(address: &str, kind: &str, count: &str) -> io::Result<()> {
         return (0..count).try_for_each(|_| connect()?.leave());
     }
     let mut client = connect()?;
-    client.prepare(kind_of(kind)?)?;
+    let slowly = kind.strip_prefix("slowly=");
+    client.prepare(match slowly {
+        Some(pages) => Kind::Pages(pages.parse().map_err(io::Error::other)?),
+        None => kind_of(kind)?,
+    })?;
     let mut bytes = 0;
     for _ in 0..count {
-        bytes += client.ask()?;
+        bytes += match slowly {
+            Some(_) => client.ask_and_read(1 << 16, Duration::from_millis(10))?,
+            None => client.ask()?,
+        };
     }
     println!("{bytes}");
     client.leave()

@@ -15,6 +15,7 @@ use crate::base::limits::{ACCEPT_RETRY, ACCEPTS_PER_TURN_MAX, CLIENTS_PACKED_MAX
 use crate::base::time::Time;
 use crate::config::Tcp;
 use crate::io::mio_net::{MioNet, tune};
+use crate::io::sys;
 use crate::worker::mail::{Common, Mail, Peer};
 
 /// Connections that the kernel may hold for us to accept.
@@ -49,7 +50,12 @@ impl Acceptor {
     /// soon.
     pub fn accept(&mut self, now: Time) {
         self.again = Time::NEVER;
-        for _ in 0..ACCEPTS_PER_TURN_MAX {
+        for number in 0..ACCEPTS_PER_TURN_MAX {
+            // Mostly there is one. The kernel makes a socket and a file before it finds nobody to accept, and looks at its
+            // queue here: a third of the time.
+            if number > 0 && !sys::is_readable(&self.listener) {
+                return;
+            }
             match self.listener.accept() {
                 Ok((socket, peer)) => self.deal(socket, peer),
                 Err(error) => match error.kind() {

@@ -110,8 +110,14 @@ impl Net for MioNet {
         self.clock.now()
     }
 
-    fn register(&mut self, socket: &mut TcpStream, token: u64) -> io::Result<()> {
-        self.poll.registry().register(socket, Token(token as usize), Interest::READABLE | Interest::WRITABLE)
+    fn register(&mut self, socket: &mut TcpStream, token: u64, writes: bool) -> io::Result<()> {
+        let interest = if writes { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        self.poll.registry().register(socket, Token(token as usize), interest)
+    }
+
+    fn watch_writes(&mut self, socket: &mut TcpStream, token: u64) -> io::Result<()> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().reregister(socket, Token(token as usize), both)
     }
 
     fn connect(&mut self, address: SocketAddr, tcp: &Tcp) -> io::Result<TcpStream> {

@@ -161,7 +161,7 @@ impl<S> Session<S> {
             id,
             client: Client {
                 socket,
-                ready: Readiness { readable: true, ..Readiness::NEW },
+                ready: Readiness { readable: true, ..Readiness::STANDING },
                 inbound: Inbound::default(),
                 outbox: Outbox::default(),
             },

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use crate::base::chunk::Chunks;
 use crate::base::outbox::{Outbox, Piece};
 use crate::base::relay::Relay;
-use crate::io::net::Socket;
+use crate::io::net::{Net, Socket};
 use crate::session::inbound::Inbound;
 use crate::session::server::Readiness;
 
@@ -60,6 +60,20 @@ pub fn read<S: Socket>(
             }
         }
     }
+}
+
+/// A socket that has just taken all it can is to say when it takes more.
+pub fn watch<N: Net>(
+    net: &mut N,
+    socket: &mut N::Socket,
+    token: u64,
+    ready: &mut Readiness,
+) -> io::Result<()> {
+    if ready.writable || ready.watches_writes {
+        return Ok(());
+    }
+    ready.watches_writes = true;
+    net.watch_writes(socket, token)
 }
 
 /// Writes what an outbox holds until it is empty or the socket takes no more. Returns the bytes written.

@@ -73,7 +73,7 @@ impl<N: Net> Worker<N> {
         let tcp = self.world.config.tcp.clone();
         let token = self.table.insert(Entry::Away);
         let connected = self.net.connect(address, &tcp).and_then(|mut socket| {
-            self.net.register(&mut socket, token)?;
+            self.net.register(&mut socket, token, true)?;
             Ok(socket)
         });
         match connected {
@@ -204,8 +204,11 @@ impl<N: Net> Worker<N> {
 
     /// False if the socket has failed.
     fn flush_server(&mut self, server: &mut Held<N>) -> bool {
+        let token = server.home.token;
         let Server { socket, ready, outbox, .. } = &mut **server;
-        match lines::write(socket, ready, outbox, &mut self.chunks, |_| None) {
+        let written = lines::write(socket, ready, outbox, &mut self.chunks, |_| None)
+            .and_then(|n| lines::watch(&mut self.net, socket, token, ready).map(|()| n));
+        match written {
             Ok(n) => {
                 server.tally.sent += n as u64;
                 if n > 0 && server.outbox.is_empty() && matches!(server.phase, Phase::Closing { .. }) {
@@ -367,8 +370,8 @@ impl<N: Net> Worker<N> {
         server.home = Home { worker: self.id, token };
         server.armed = Time::NEVER;
         // The new poll reports what the socket can do now.
-        server.ready = Readiness { readable: false, writable: true, closing: false };
-        if let Err(error) = moved.and_then(|()| self.net.register(&mut server.socket, token)) {
+        server.ready = Readiness::STANDING;
+        if let Err(error) = moved.and_then(|()| self.net.register(&mut server.socket, token, false)) {
             log::error!("cannot take a server over from another worker: {error}; closing it");
             self.counters.deregister_failures += 1;
             return false;
@@ -538,7 +541,7 @@ impl<N: Net> Worker<N> {
         let tcp = self.world.config.tcp.clone();
         let token = self.table.insert(Entry::Away);
         let connected = self.net.connect(server.address, &tcp).and_then(|mut socket| {
-            self.net.register(&mut socket, token)?;
+            self.net.register(&mut socket, token, true)?;
             Ok(socket)
         });
         match connected {
@@ -547,7 +550,7 @@ impl<N: Net> Worker<N> {
                 let mut outbox = Outbox::default();
                 outbox.own(|buf| encode::cancel_request(buf, &server.key));
                 let until = self.now + CANCEL_TIMEOUT;
-                let ready = Readiness { readable: false, writable: false, closing: false };
+                let ready = Readiness::CONNECTING;
                 let asker = self.canceller.take();
                 let call = CancelCall { socket, ready, outbox, server: server.home.token, asker, until };
                 self.table.replace(token, Entry::Cancel(Box::new(call)));

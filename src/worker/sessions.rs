@@ -7,7 +7,7 @@ use crate::cluster::pool::{Checkout, Ticket};
 use crate::io::net::Net;
 use crate::session::cx::{Action, Discard};
 use crate::session::server::Server;
-use crate::session::{Session, Side};
+use crate::session::{Client, Session, Side};
 use crate::wire::BackendKey;
 use crate::worker::lines::{self, Read};
 use crate::worker::mail::{Asker, Mail, Order};
@@ -16,7 +16,7 @@ use crate::worker::{Entry, Worker};
 impl<N: Net> Worker<N> {
     pub(super) fn on_client(&mut self, mut socket: N::Socket, peer: SocketAddr) {
         let token = self.table.insert(Entry::Away);
-        if let Err(error) = self.net.register(&mut socket, token) {
+        if let Err(error) = self.net.register(&mut socket, token, false) {
             log::error!("cannot wait for a client: {error}");
             self.table.remove(token);
             return self.count_clients(-1);
@@ -124,7 +124,7 @@ impl<N: Net> Worker<N> {
         mut session: Box<Session<N::Socket>>,
     ) -> Option<Box<Session<N::Socket>>> {
         loop {
-            let mut written = self.flush(&mut session);
+            let mut written = self.flush(token, &mut session);
             if self.actions.is_empty() && !written {
                 return Some(session);
             }
@@ -146,7 +146,7 @@ impl<N: Net> Worker<N> {
     }
 
     /// Writes all outboxes of a session as far as their sockets take it. True if anything went out.
-    fn flush(&mut self, session: &mut Session<N::Socket>) -> bool {
+    fn flush(&mut self, token: u64, session: &mut Session<N::Socket>) -> bool {
         let mut any = false;
         for at in 0..session.links.len() {
             let Session { client, links, .. } = session;
@@ -155,8 +155,11 @@ impl<N: Net> Worker<N> {
                 continue;
             }
             let relay = |source| (source == 0).then_some(&client.inbound.relay);
+            let token = server.home.token;
             let Server { socket, ready, outbox, tally, .. } = server;
-            match lines::write(socket, ready, outbox, &mut self.chunks, relay) {
+            let written = lines::write(socket, ready, outbox, &mut self.chunks, relay)
+                .and_then(|n| lines::watch(&mut self.net, socket, token, ready).map(|()| n));
+            match written {
                 Ok(n) => {
                     tally.sent += n as u64;
                     tally.writes += 1;
@@ -177,13 +180,10 @@ impl<N: Net> Worker<N> {
             let relay = |source: u8| {
                 links.get(usize::from(source).wrapping_sub(1)).map(|link| &link.server.inbound.relay)
             };
-            match lines::write(
-                &mut client.socket,
-                &mut client.ready,
-                &mut client.outbox,
-                &mut self.chunks,
-                relay,
-            ) {
+            let Client { socket, ready, outbox, .. } = client;
+            let written = lines::write(socket, ready, outbox, &mut self.chunks, relay)
+                .and_then(|n| lines::watch(&mut self.net, socket, token, ready).map(|()| n));
+            match written {
                 Ok(n) => {
                     any |= n > 0;
                     session.on_written(Side::Client, &mut self.cx());

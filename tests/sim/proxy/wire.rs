@@ -110,8 +110,12 @@ impl Net for WorkerNet {
         self.net.now()
     }
 
-    fn register(&mut self, socket: &mut Wire, token: u64) -> io::Result<()> {
-        self.net.register(&socket.socket, self.poll, token)
+    fn register(&mut self, socket: &mut Wire, token: u64, writes: bool) -> io::Result<()> {
+        self.net.register(&socket.socket, self.poll, token, writes)
+    }
+
+    fn watch_writes(&mut self, socket: &mut Wire, token: u64) -> io::Result<()> {
+        self.net.watch_writes(&socket.socket, self.poll, token)
     }
 
     fn connect(&mut self, address: SocketAddr, _: &Tcp) -> io::Result<Wire> {
