@@ -98,7 +98,7 @@ fn scan(name: &'static str, lengths: &[usize]) -> Micro {
     }
     let bytes = rows.len();
     let run = move || {
-        let (end, _) = run_of(black_box(&rows), |tag| matches!(tag, b'D' | b'd'));
+        let end = run_of(black_box(&rows), |tag| matches!(tag, b'D' | b'd'));
         assert_eq!(end, rows.len());
     };
     Micro { name, bytes, run: Box::new(run) }

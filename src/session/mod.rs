@@ -218,9 +218,20 @@ impl<S> Session<S> {
         }
     }
 
+    /// Whether some socket may take what waits for it.
+    #[inline]
+    pub fn can_write(&self) -> bool {
+        let may = |ready: &Readiness, outbox: &Outbox| ready.writable && !outbox.is_empty();
+        may(&self.client.ready, &self.client.outbox)
+            || self.links.iter().any(|link| may(&link.server.ready, &link.server.outbox))
+    }
+
     /// Something has been written: what was held back may go on.
     pub fn on_written(&mut self, side: Side, cx: &mut Cx<'_, S>) {
         self.free_sent();
+        if self.client.inbound.relay.unparsed().is_empty() {
+            return;
+        }
         match (side, &self.state) {
             // Frames may lie parsed-for in the relay that were not worked on for lack of room on the other side.
             (Side::Server(_), State::Running(_)) => self.pump_requests(cx),

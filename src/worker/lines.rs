@@ -86,20 +86,31 @@ pub fn write<'r, S: Socket>(
 ) -> io::Result<usize> {
     let mut written = 0;
     while ready.writable && !outbox.is_empty() {
-        let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
-        let mut count = 0;
-        for (slot, piece) in pieces.iter_mut().zip(outbox.pieces()) {
-            let bytes = match piece {
-                Piece::Bytes(bytes) => bytes,
-                Piece::Relay { source, start, end } => match relay(source) {
-                    Some(relay) => relay.range(start, end),
-                    None => return Err(io::Error::other("a relay has gone before its bytes were sent")),
-                },
-            };
-            *slot = IoSlice::new(bytes);
-            count += 1;
-        }
-        match socket.write(&pieces[..count]) {
+        let bytes = |piece| match piece {
+            Piece::Bytes(bytes) => Ok(bytes),
+            Piece::Relay { source, start, end } => match relay(source) {
+                Some(relay) => Ok(relay.range(start, end)),
+                None => Err(io::Error::other("a relay has gone before its bytes were sent")),
+            },
+        };
+        let (first, second) = {
+            let mut waiting = outbox.pieces();
+            (waiting.next(), waiting.next())
+        };
+        let result = match (first, second) {
+            // Mostly there is one.
+            (Some(piece), None) => socket.write(&[IoSlice::new(bytes(piece)?)]),
+            _ => {
+                let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
+                let mut count = 0;
+                for (slot, piece) in pieces.iter_mut().zip(outbox.pieces()) {
+                    *slot = IoSlice::new(bytes(piece)?);
+                    count += 1;
+                }
+                socket.write(&pieces[..count])
+            }
+        };
+        match result {
             Ok(n) => {
                 outbox.sent(n, chunks);
                 written += n;

@@ -191,12 +191,10 @@ impl<N: Net> Worker<N> {
     ///
     /// A panic is a bug of ours: it ends the session that was being worked on, with its servers, and no other.
     pub fn turn(&mut self, events: &[Event]) {
-        let mut letters = std::mem::take(&mut self.letters);
-        self.take_mail(&mut letters);
-        while let Some(mail) = letters.pop_front() {
+        self.common.peers[usize::from(self.id)].mailbox.take(&mut self.letters);
+        while let Some(mail) = self.letters.pop_front() {
             self.guard(|worker| worker.on_mail(mail));
         }
-        self.letters = letters;
         for event in events {
             self.guard(|worker| worker.on_event(*event));
         }

@@ -38,20 +38,22 @@ impl<N: Net> Worker<N> {
         let Some(mut session) = self.take_session(token) else { return };
         let mut reads = 0;
         loop {
-            session = match self.settle_with(token, session) {
-                Some(session) => session,
-                None => return,
-            };
-            match self.read_some(&mut session) {
-                true => reads += 1,
-                false => break,
+            if self.has_work(&session) {
+                session = match self.settle_with(token, session) {
+                    Some(session) => session,
+                    None => return,
+                };
             }
-            if reads >= READS_PER_TURN_MAX {
+            if reads == READS_PER_TURN_MAX {
                 self.enqueue(token);
                 break;
             }
+            if !self.read_some(&mut session) {
+                break;
+            }
+            reads += 1;
         }
-        self.settle(token, session);
+        self.put_back(token, session);
     }
 
     /// One read from the first socket that has something to be worked on.
@@ -97,7 +99,12 @@ impl<N: Net> Worker<N> {
 
     /// Writes what a session has to say and does what it asks for, until both are done; then puts it back.
     pub(super) fn settle(&mut self, token: u64, session: Box<Session<N::Socket>>) {
-        let Some(mut session) = self.settle_with(token, session) else { return };
+        let Some(session) = self.settle_with(token, session) else { return };
+        self.put_back(token, session);
+    }
+
+    /// A session with nothing left to do for now goes back into the table.
+    fn put_back(&mut self, token: u64, mut session: Box<Session<N::Socket>>) {
         session.rest(&mut self.cx());
         if self.chunks.out_bytes() > INCOMPLETE_FRAMES_BYTES_MAX && !session.is_closing() {
             session.on_pressure(&mut self.cx());
@@ -117,21 +124,21 @@ impl<N: Net> Worker<N> {
         self.arm_session(token);
     }
 
+    fn has_work(&self, session: &Session<N::Socket>) -> bool {
+        session.can_write() || !self.actions.is_empty()
+    }
+
     /// The same, but the session comes back; none if it has ended.
     fn settle_with(
         &mut self,
         token: u64,
         mut session: Box<Session<N::Socket>>,
     ) -> Option<Box<Session<N::Socket>>> {
-        loop {
-            let mut written = self.flush(token, &mut session);
-            if self.actions.is_empty() && !written {
-                return Some(session);
-            }
+        while self.has_work(&session) {
+            self.flush(token, &mut session);
             let mut actions = std::mem::replace(&mut self.actions, std::mem::take(&mut self.spare_actions));
             for action in actions.drain(..) {
                 self.run_action(token, &mut session, action);
-                written = true;
             }
             self.spare_actions = actions;
             // Whether it closes now or has only now been sent its last bytes.
@@ -139,15 +146,12 @@ impl<N: Net> Worker<N> {
                 self.end_session(token, *session);
                 return None;
             }
-            if !written {
-                return Some(session);
-            }
         }
+        Some(session)
     }
 
-    /// Writes all outboxes of a session as far as their sockets take it. True if anything went out.
-    fn flush(&mut self, token: u64, session: &mut Session<N::Socket>) -> bool {
-        let mut any = false;
+    /// Writes all outboxes of a session as far as their sockets take it.
+    fn flush(&mut self, token: u64, session: &mut Session<N::Socket>) {
         for at in 0..session.links.len() {
             let Session { client, links, .. } = session;
             let server = &mut *links[at].server;
@@ -163,7 +167,6 @@ impl<N: Net> Worker<N> {
                 Ok(n) => {
                     tally.sent += n as u64;
                     tally.writes += 1;
-                    any |= n > 0;
                     session.on_written(Side::Server(at), &mut self.cx());
                 }
                 Err(_) => {
@@ -182,16 +185,12 @@ impl<N: Net> Worker<N> {
             };
             let Client { socket, ready, outbox, .. } = client;
             let written = lines::write(socket, ready, outbox, &mut self.chunks, relay)
-                .and_then(|n| lines::watch(&mut self.net, socket, token, ready).map(|()| n));
+                .and_then(|_| lines::watch(&mut self.net, socket, token, ready));
             match written {
-                Ok(n) => {
-                    any |= n > 0;
-                    session.on_written(Side::Client, &mut self.cx());
-                }
+                Ok(()) => session.on_written(Side::Client, &mut self.cx()),
                 Err(_) => session.on_client_lost(&mut self.cx()),
             }
         }
-        any
     }
 
     fn run_action(&mut self, token: u64, session: &mut Session<N::Socket>, action: Action<N::Socket>) {
