@@ -8,10 +8,10 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use pgdog::wire::TxStatus;
 use pgdog::wire::encode::{self, Column, ColumnType};
 use pgdog::wire::frame::{HEADER_BYTES, Header};
 use pgdog::wire::startup::{self, Packet};
-use pgdog::wire::{BackendKey, TxStatus};
 
 /// What a client can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,7 +128,7 @@ impl Backend {
         for (name, value) in PARAMETERS {
             encode::parameter_status(out, name, value.as_bytes());
         }
-        encode::backend_key(out, &BackendKey { pid: 1, secret: [0; 4].into() });
+        encode::backend_key(out, 1, &[0; 4]);
         encode::ready(out, TxStatus::Idle);
         Ok(())
     }

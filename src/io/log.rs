@@ -58,7 +58,9 @@ impl Logger {
             LogFormat::Text => {
                 timestamp(line, since);
                 let _ = write!(line, " {level:<5} ");
-                let _ = OneLine(line).write_fmt(*record.args());
+                let begin = line.len();
+                let _ = line.write_fmt(*record.args());
+                keep_one_line(line, begin);
             }
             LogFormat::Json | LogFormat::JsonFlattened => {
                 let nested = self.format == LogFormat::Json;
@@ -76,16 +78,11 @@ impl Logger {
 }
 
 /// What a client sent may be in a message: it must not begin a line of its own.
-struct OneLine<'a>(&'a mut String);
-
-impl fmt::Write for OneLine<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        if !may_have_controls(text) {
-            self.0.push_str(text);
-            return Ok(());
-        }
-        self.0.extend(text.chars().map(|c| if c.is_control() { ' ' } else { c }));
-        Ok(())
+fn keep_one_line(line: &mut String, begin: usize) {
+    let message = &line[begin..];
+    if may_have_controls(message) {
+        let plain: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        line.replace_range(begin.., &plain);
     }
 }
 
@@ -112,26 +109,31 @@ impl fmt::Write for Json<'_> {
 
 /// Whether a control character may be in it: those beyond ASCII all begin with this byte.
 fn may_have_controls(text: &str) -> bool {
-    text.bytes().any(|byte| byte < 0x20 || byte == 0x7f || byte == 0xc2)
+    // Without an early end it takes many bytes at a time.
+    text.bytes().fold(false, |found, byte| found | (byte < 0x20) | (byte == 0x7f) | (byte == 0xc2))
 }
 
 /// Year to milliseconds, in UTC: digits by hand, since two lines for each connection are a part of its cost.
 fn timestamp(line: &mut String, since: Duration) {
     let (days, rest) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = crate::base::time::civil(days);
-    let mut number = |value: u64, digits: u32, behind: char| {
-        for place in (0..digits).rev() {
-            line.push(char::from(b'0' + (value / 10_u64.pow(place) % 10) as u8));
-        }
-        line.push(behind);
+    let digit = |value: u64| char::from(b'0' + (value % 10) as u8);
+    let mut two = |value: u64, behind: &str| {
+        line.push(digit(value / 10));
+        line.push(digit(value));
+        line.push_str(behind);
     };
-    number(year, 4, '-');
-    number(month, 2, '-');
-    number(day, 2, 'T');
-    number(rest / 3600, 2, ':');
-    number(rest / 60 % 60, 2, ':');
-    number(rest % 60, 2, '.');
-    number(u64::from(since.subsec_millis()), 3, 'Z');
+    two(year / 100, "");
+    two(year, "-");
+    two(month, "-");
+    two(day, "T");
+    two(rest / 3600, ":");
+    two(rest / 60 % 60, ":");
+    two(rest % 60, ".");
+    let millis = u64::from(since.subsec_millis());
+    two(millis / 10, "");
+    line.push(digit(millis));
+    line.push('Z');
 }
 
 #[cfg(test)]

@@ -26,10 +26,9 @@ use crate::base::time::Time;
 use crate::base::timer::Timers;
 use crate::cluster::pool::{Ticket, WorkerId};
 use crate::io::net::{Event, Net};
-use crate::session::Session;
 use crate::session::cx::{Action, Cx};
 use crate::session::server::{Server, ServerPool, ServerWorld};
-use crate::wire::BackendKey;
+use crate::session::{CancelKey, Session};
 use crate::worker::census::Census;
 use crate::worker::mail::{Asker, Common, Mail, Order};
 use crate::worker::servers::{CancelCall, Opening};
@@ -514,12 +513,12 @@ impl<N: Net> Worker<N> {
     }
 
     /// A key for a new session: its process id names this worker and the session's place.
-    fn make_key(&mut self, token: u64) -> BackendKey {
+    fn make_key(&mut self, token: u64) -> CancelKey {
         let place = (token & 0x00ff_ffff) as u32;
         let pid = (u32::from(self.id) + 1) << 24 | place;
         let mut secret = [0; 32];
         self.rng.fill(&mut secret);
-        BackendKey { pid, secret: Box::new(secret) }
+        CancelKey::new(pid, secret)
     }
 
     /// Undoes `make_key`: the worker and the place.

@@ -623,7 +623,7 @@ impl<N: Net> Worker<N> {
         let place = Worker::<N>::place_of(key.pid).map(|(_, place)| place);
         let token = place.and_then(|place| self.table.token_at(place));
         let right = match token.and_then(|token| self.table.get(token)) {
-            Some(Entry::Session(session)) => bool::from(session.key().secret.ct_eq(&key.secret)),
+            Some(Entry::Session(session)) => bool::from(session.key().secret().ct_eq(&key.secret)),
             _ => false,
         };
         match token {

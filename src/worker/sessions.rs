@@ -24,7 +24,7 @@ impl<N: Net> Worker<N> {
         let key = self.make_key(token);
         self.next_session += self.common.peers.len() as u64;
         let id = self.next_session;
-        let session = Session::new(id, socket, peer.ip().to_string(), peer.port(), key, &self.cx());
+        let session = Session::new(id, socket, peer, key, &self.cx());
         self.sessions += 1;
         self.counters.sessions += 1;
         self.table.replace(token, Entry::Session(Box::new(session)));
@@ -288,12 +288,12 @@ impl<N: Net> Worker<N> {
         debug_assert!(session.links.is_empty(), "a session ended with servers in its hands");
         let general = &self.world.config.general;
         let who = session.who();
-        if general.log_disconnections && !who.user.is_empty() {
+        if general.log_disconnections && who.name.is_some() {
             log::info!(
                 "client {} of user {:?}, database {:?} disconnected",
                 who.peer,
-                who.user,
-                who.database
+                who.user(),
+                who.database()
             );
         }
         session.release_buffers(&mut self.chunks);

@@ -119,7 +119,7 @@ pub fn startup_packet(data: &[u8]) {
             Packet::Startup(startup) => {
                 let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
                 let pairs: Vec<_> =
-                    startup.parameters.iter().map(|(name, value)| (&**name, text(value))).collect();
+                    startup.parameters.iter().map(|(name, value)| (*name, text(value))).collect();
                 let mut again = Vec::new();
                 encode::startup(
                     &mut again,
