@@ -12,6 +12,7 @@ pub mod wire;
 
 pub mod auth;
 pub mod config;
+pub mod sql;
 
 pub mod cluster;
 

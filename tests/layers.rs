@@ -35,7 +35,7 @@ const LAYERS: &[Layer] = &[
     layer(2, "config", Uses::Only(&["base"])),
     layer(2, "sql", Uses::Only(&["base"])),
     layer(3, "shard", Uses::Only(&["base", "wire", "config", "sql"])),
-    layer(4, "cluster", Uses::Only(&["base", "stats", "auth", "config", "shard"])),
+    layer(4, "cluster", Uses::Only(&["base", "stats", "auth", "config", "sql", "shard"])),
     layer(5, "admin", Uses::Lower),
     layer(6, "session", Uses::Lower),
     layer(7, "reshard", Uses::Lower),

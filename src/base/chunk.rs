@@ -21,6 +21,15 @@ impl Class {
         }
     }
 
+    /// A read brought `n` of `asked` bytes: streams are read in larger pieces.
+    pub fn learn(&mut self, n: usize, asked: usize) {
+        if n == asked && asked >= Class::Standard.bytes() {
+            *self = Class::Large;
+        } else if n < Class::Standard.bytes() / 2 {
+            *self = Class::Standard;
+        }
+    }
+
     fn of(bytes: usize) -> Option<Class> {
         [Class::Small, Class::Standard, Class::Large].into_iter().find(|class| class.bytes() == bytes)
     }
@@ -62,6 +71,16 @@ impl Chunks {
                 free.push(chunk);
             }
         }
+    }
+
+    /// Chunks of so many bytes have come, with whatever is in them, from where others could have got them too.
+    pub fn adopt(&mut self, bytes: usize) {
+        self.out_bytes += bytes;
+    }
+
+    /// … or have gone there.
+    pub fn disown(&mut self, bytes: usize) {
+        self.out_bytes = self.out_bytes.saturating_sub(bytes);
     }
 
     /// Bytes of all chunks that are in use.

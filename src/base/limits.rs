@@ -39,6 +39,13 @@ pub const OVERTAKEN_MAX: u32 = 16;
 /// Transactions in one pipeline after which a client gives its server up at a Sync while others wait.
 pub const PIPELINED_TRANSACTIONS_MAX: u32 = 64;
 
+/// What a peer may send before its TLS handshake is over: certificate chains are the largest part of it.
+pub const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
+/// Records of one connection that are opened before others get their turn: as many as fill a large chunk.
+pub const RECORDS_PER_READ_MAX: usize = 16;
+/// Reads of a socket for one read of its records, while those bring no data.
+pub const SOCKET_READS_PER_READ_MAX: usize = 4;
+
 /// Startup parameters of one client.
 pub const STARTUP_PARAMETERS_MAX: usize = 128;
 /// Sets of client parameters that a cluster remembers as accepted by its server.
@@ -68,3 +75,8 @@ pub const PACKED_BUSY_PERCENT_MAX: u32 = 50;
 pub const BUSY_INTERVAL: Duration = Duration::from_millis(200);
 /// A wait after accept failed for lack of files.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// A text of SQL that is looked at for what it does to its session; beyond it anything is assumed. About 2 ms.
+pub const GATE_BYTES_MAX: usize = 1024 * 1024;
+/// Parameters that one transaction sets; beyond it the server is reset.
+pub const TOUCHED_SETTINGS_MAX: usize = 256;

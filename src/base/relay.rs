@@ -42,6 +42,31 @@ impl Relay {
         &self.chunk[self.parsed as usize..self.filled as usize]
     }
 
+    /// The same, for a record layer that opens records where they lie.
+    pub fn unparsed_mut(&mut self) -> &mut [u8] {
+        &mut self.chunk[self.parsed as usize..self.filled as usize]
+    }
+
+    /// Adds bytes, whatever room that takes.
+    pub fn append(&mut self, bytes: &[u8], chunks: &mut Chunks) {
+        if bytes.is_empty() {
+            return;
+        }
+        let class = if bytes.len() <= Class::Small.bytes() { Class::Small } else { Class::Standard };
+        if self.room(chunks, class).len() < bytes.len() {
+            self.reserve(self.unparsed().len() + bytes.len(), chunks);
+        }
+        let at = self.filled as usize;
+        self.chunk[at..at + bytes.len()].copy_from_slice(bytes);
+        self.fill(bytes.len());
+    }
+
+    /// The first `n` bytes are of no more use to anybody.
+    pub fn consume(&mut self, n: usize) {
+        let (_, end) = self.advance(n);
+        self.free_to(end);
+    }
+
     /// Decides about the next `n` bytes: returns their positions in the stream.
     pub fn advance(&mut self, n: usize) -> (u64, u64) {
         debug_assert!(self.parsed as usize + n <= self.filled as usize);

@@ -9,6 +9,8 @@ pub enum Bug {
     LostBuffer,
     /// A Parse that the server ignored counts as done.
     SkippedParse,
+    /// A socket that has been read to its end counts as read although its record layer has more.
+    ForgottenRecords,
 }
 
 #[cfg(feature = "sabotage")]

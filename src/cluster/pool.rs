@@ -15,8 +15,11 @@ use crate::base::time::Time;
 
 pub type WorkerId = u16;
 
+/// How many of the last grants a pool shows.
+pub const GRANTS_SHOWN: usize = 8;
+
 /// A place in a pool's queue. `session` is the waiter's name at its worker, `number` tells its checkouts apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket {
     pub worker: WorkerId,
     pub session: u64,
@@ -102,8 +105,9 @@ pub struct PoolState<T> {
     next_id: u64,
     /// The oldest waiter of all, by its order, and how often it has been overtaken.
     overtaken: (u64, u32),
-    /// Servers given to waiters.
+    /// Servers given to waiters, and the last of those: number `n` is at `n % GRANTS_SHOWN`; for tests.
     pub grants: u64,
+    pub granted: [Ticket; GRANTS_SHOWN],
     /// Grants to a waiter of another worker than the one that freed the server.
     pub handoffs: u64,
     /// Parked servers that another worker took.
@@ -126,6 +130,7 @@ impl<T> PoolState<T> {
             next_id: 0,
             overtaken: (0, 0),
             grants: 0,
+            granted: [Ticket::default(); GRANTS_SHOWN],
             handoffs: 0,
             steals: 0,
         }
@@ -153,7 +158,7 @@ impl<T> PoolState<T> {
         self.mode == Mode::Retired
     }
 
-    /// Everybody who waits, in no order; for tests.
+    /// Everybody who waits, by worker and then by age; for tests.
     pub fn tickets(&self) -> impl Iterator<Item = Ticket> {
         self.waiting.iter().flatten().map(|waiter| waiter.ticket)
     }
@@ -399,8 +404,10 @@ impl<T> PoolState<T> {
         self.overtaken.1 += u32::from(from != oldest_worker);
         self.handoffs += u64::from(from != own);
         self.waiters -= 1;
+        let ticket = self.waiting[from].pop_front()?.ticket;
+        self.granted[self.grants as usize % GRANTS_SHOWN] = ticket;
         self.grants += 1;
-        self.waiting[from].pop_front().map(|waiter| waiter.ticket)
+        Some(ticket)
     }
 }
 

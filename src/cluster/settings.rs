@@ -29,6 +29,30 @@ impl Settings {
         self.reported.get(name).map(|value| &**value)
     }
 
+    /// A reported parameter as statements name it, in any case of letters.
+    pub fn reported_in_any_case(&self, name: &str) -> Option<&[u8]> {
+        let found = self.reported.iter().find(|(of, _)| of.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| &**value)
+    }
+
+    /// A parameter by its name in lower case.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.reported_in_any_case(name).or_else(|| self.other.get(name).map(|value| &**value))
+    }
+
+    /// In lower case.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.reported
+            .keys()
+            .map(|name| name.to_ascii_lowercase())
+            .chain(self.other.keys().map(|name| name.to_string()))
+    }
+
+    /// The parameter is no longer asked for. One that is reported always has a value.
+    pub fn unset(&mut self, name: &str) {
+        self.other.remove(name);
+    }
+
     /// Sets a parameter as a startup packet names it, in any case of letters.
     pub fn set(&mut self, name: &str, value: &[u8]) {
         let reported = self.reported.iter_mut().find(|(of, _)| of.eq_ignore_ascii_case(name));
@@ -46,48 +70,113 @@ pub fn report(settings: &mut Arc<Settings>, name: &str, value: &[u8]) {
     }
 }
 
+/// Parameters under which our own statements could be ended: they are set aside first.
+const TIMEOUTS: &[&str] = &["statement_timeout", "transaction_timeout"];
+
+/// Where the statements are run: in a transaction of the client's, SET LOCAL would hold for its statements too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Within {
+    Nothing,
+    Transaction,
+}
+
 /// The statements that bring a server which has `have` to `want`, each to be sent as one simple query.
 /// None if nothing is to be done.
 ///
-/// `client_encoding` comes first, in a query of its own: the others' text is read under it.
-pub fn difference(have: &Settings, want: &Settings) -> Option<Vec<String>> {
-    let mut calls = Vec::new();
+/// What is to go is reset first: a role, above all, may not be allowed what follows. `client_encoding` comes in a query of
+/// its own, since the text of the others is read under it; a role of the client's comes last.
+pub fn difference(have: &Settings, want: &Settings, within: Within) -> Option<Vec<Vec<u8>>> {
+    let backslashes = Backslashes::of(have);
+    let start = || match within {
+        Within::Nothing => without_timeouts(have, |_| true),
+        Within::Transaction => Vec::new(),
+    };
     let mut queries = Vec::new();
-    for (name, value) in &want.reported {
-        if FIXED.contains(&&**name) || have.reported(name) == Some(value) {
-            continue;
+    let gone: Vec<_> = have.other.keys().filter(|name| !want.other.contains_key(*name)).collect();
+    if !gone.is_empty() {
+        let mut query = start();
+        for (at, name) in gone.into_iter().enumerate() {
+            query.extend_from_slice(if at == 0 { b"RESET " } else { b"; RESET " });
+            query.extend_from_slice(identifier(name).as_bytes());
         }
-        match &**name {
-            "client_encoding" => queries.push(format!("SELECT {}", set_config(name, value))),
-            _ => calls.push(set_config(name, value)),
+        queries.push(query);
+    }
+    let reported = want.reported.iter().map(|(name, value)| (&**name, &**value));
+    let (encoding, reported): (Vec<_>, Vec<_>) = reported
+        .filter(|(name, value)| !FIXED.contains(name) && have.reported(name) != Some(value))
+        .partition(|(name, _)| *name == "client_encoding");
+    for (name, value) in encoding {
+        let mut query = start();
+        query.extend_from_slice(b"SELECT ");
+        set_config(&mut query, name, value, backslashes);
+        queries.push(query);
+    }
+    let (roles, other): (Vec<_>, Vec<_>) = want
+        .other
+        .iter()
+        .filter(|(name, value)| have.other.get(*name) != Some(value))
+        .map(|(name, value)| (&**name, &**value))
+        .partition(|(name, _)| *name == "role");
+    let mut query = Vec::new();
+    for (name, value) in reported.into_iter().chain(other).chain(roles) {
+        if query.is_empty() {
+            query = start();
+            query.extend_from_slice(b"SELECT ");
+        } else {
+            query.extend_from_slice(b", ");
         }
+        set_config(&mut query, name, value, backslashes);
     }
-    for (name, value) in &want.other {
-        if have.other.get(name) != Some(value) {
-            calls.push(set_config(name, value));
-        }
-    }
-    if !calls.is_empty() {
-        queries.push(format!("SELECT {}", calls.join(", ")));
-    }
-    let gone = have.other.keys().filter(|name| !want.other.contains_key(*name));
-    let resets: Vec<_> = gone.map(|name| format!("RESET {}", identifier(name))).collect();
-    if !resets.is_empty() {
-        queries.push(resets.join("; "));
+    if !query.is_empty() {
+        queries.push(query);
     }
     (!queries.is_empty()).then_some(queries)
 }
 
-/// `set_config` takes a value as text, also where SET would want a list of identifiers (search_path).
-fn set_config(name: &str, value: &[u8]) -> String {
-    let value = String::from_utf8_lossy(value);
-    format!("pg_catalog.set_config({}, {}, false)", literal(name), literal(&value))
+/// The beginning of a query of our own on a server with these settings: no timeout of its client may end it. The whole
+/// query is one transaction, so that SET LOCAL holds up to its end.
+pub fn without_timeouts(have: &Settings, may_go: impl Fn(&str) -> bool) -> Vec<u8> {
+    let set = TIMEOUTS.iter().filter(|name| have.other.contains_key(**name) && may_go(name));
+    set.flat_map(|name| format!("SET LOCAL {name} = 0; ").into_bytes()).collect()
 }
 
-/// A string constant that means the same whatever `standard_conforming_strings` says.
-pub fn literal(text: &str) -> String {
-    let quoted = text.replace('\'', "''");
-    if text.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
+/// What a backslash in a string constant means to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backslashes {
+    Plain,
+    Escape,
+}
+
+impl Backslashes {
+    pub fn of(settings: &Settings) -> Backslashes {
+        match settings.reported("standard_conforming_strings") {
+            Some(b"off") => Backslashes::Escape,
+            _ => Backslashes::Plain,
+        }
+    }
+}
+
+/// `set_config` takes a value as text, also where SET would want a list of identifiers (search_path).
+fn set_config(query: &mut Vec<u8>, name: &str, value: &[u8], backslashes: Backslashes) {
+    query.extend_from_slice(b"pg_catalog.set_config(");
+    literal(query, name.as_bytes(), backslashes);
+    query.extend_from_slice(b", ");
+    literal(query, value, backslashes);
+    query.extend_from_slice(b", false)");
+}
+
+/// Appends a string constant. A backslash stays as it is wherever possible: in some encodings of clients (SJIS, BIG5,
+/// GB18030) its byte is also the second half of characters.
+pub fn literal(query: &mut Vec<u8>, text: &[u8], backslashes: Backslashes) {
+    let escape = backslashes == Backslashes::Escape && text.contains(&b'\\');
+    query.extend_from_slice(if escape { b"E'" } else { b"'" });
+    for &byte in text {
+        if byte == b'\'' || (escape && byte == b'\\') {
+            query.push(byte);
+        }
+        query.push(byte);
+    }
+    query.push(b'\'');
 }
 
 /// A possibly qualified parameter name, quoted.
@@ -117,23 +206,34 @@ mod tests {
     #[test]
     fn differences() {
         let base = settings(&[("TimeZone", "UTC"), ("client_encoding", "UTF8"), ("is_superuser", "on")], &[]);
-        assert_eq!(difference(&base, &base), None);
+        assert_eq!(difference(&base, &base, Within::Nothing), None);
         let want = settings(
             &[("TimeZone", "it's"), ("client_encoding", "LATIN1"), ("is_superuser", "off")],
-            &[("statement_timeout", "5"), ("a.b", "\\")],
+            &[("statement_timeout", "5"), ("a.b", "\\"), ("role", "r")],
         );
-        let queries = difference(&base, &want).unwrap();
+        let text = |queries: Option<Vec<Vec<u8>>>| -> Vec<String> {
+            queries.unwrap_or_default().into_iter().map(|query| String::from_utf8(query).unwrap()).collect()
+        };
         assert_eq!(
-            queries,
+            text(difference(&base, &want, Within::Nothing)),
             [
                 "SELECT pg_catalog.set_config('client_encoding', 'LATIN1', false)",
                 "SELECT pg_catalog.set_config('TimeZone', 'it''s', false), \
-                 pg_catalog.set_config('a.b', E'\\\\', false), \
-                 pg_catalog.set_config('statement_timeout', '5', false)",
+                 pg_catalog.set_config('a.b', '\\', false), \
+                 pg_catalog.set_config('statement_timeout', '5', false), \
+                 pg_catalog.set_config('role', 'r', false)",
             ]
         );
-        let back = difference(&want, &base).unwrap();
-        assert_eq!(back.last().unwrap(), "RESET \"a\".\"b\"; RESET \"statement_timeout\"");
+        assert_eq!(
+            text(difference(&want, &base, Within::Nothing))[0],
+            "SET LOCAL statement_timeout = 0; RESET \"a\".\"b\"; RESET \"role\"; RESET \"statement_timeout\""
+        );
+        let escaping = settings(&[("standard_conforming_strings", "off")], &[]);
+        let want = settings(&[], &[("a.b", "\\'")]);
+        assert_eq!(
+            text(difference(&escaping, &want, Within::Nothing)),
+            ["SELECT pg_catalog.set_config('a.b', E'\\\\\'\'', false)"]
+        );
     }
 
     #[test]

@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::sql::outline::Outline;
+use crate::sql::{Encoding, Reading};
+
 pub const NAME_PREFIX: &str = "__pgdog_";
 
 /// What makes two statements the same: the body of Parse behind the name (text, NUL, parameter types) and the
@@ -24,8 +27,25 @@ pub struct Statement {
     /// `__pgdog_N`.
     pub name: Box<str>,
     pub key: Key,
+    pub outline: Outline,
     /// Some server has accepted it.
     proven: AtomicBool,
+}
+
+impl Key {
+    /// How servers read the text.
+    pub fn reading(&self) -> Reading<'static> {
+        Reading {
+            conforming_strings: self.standard_conforming_strings,
+            encoding: Encoding::of(&self.client_encoding),
+            catalog: None,
+        }
+    }
+}
+
+/// The text in the body of a Parse, behind the name.
+pub fn statement_text(body: &[u8]) -> &[u8] {
+    body.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
 impl Statement {
@@ -76,7 +96,8 @@ impl Statements {
         self.by_key.get(key).cloned()
     }
 
-    pub fn intern(&mut self, key: Key) -> Arc<Statement> {
+    /// The statement, with the outline of its text if it is new.
+    pub fn intern(&mut self, key: Key, outline: Outline) -> Arc<Statement> {
         if let Some(statement) = self.by_key.get(&key) {
             return statement.clone();
         }
@@ -86,7 +107,8 @@ impl Statements {
         let id = self.next_id;
         self.next_id += 1;
         let name = format!("{NAME_PREFIX}{id}").into_boxed_str();
-        let statement = Arc::new(Statement { id, name, key: key.clone(), proven: AtomicBool::new(false) });
+        let statement =
+            Arc::new(Statement { id, name, key: key.clone(), outline, proven: AtomicBool::new(false) });
         self.by_key.insert(key, statement.clone());
         statement
     }
@@ -203,24 +225,25 @@ mod tests {
     #[test]
     fn one_text_one_name() {
         let mut statements = Statements::new(10);
-        let a = statements.intern(key("select 1"));
-        let b = statements.intern(key("select 1"));
+        let a = statements.intern(key("select 1"), Outline::default());
+        let b = statements.intern(key("select 1"), Outline::default());
         assert_eq!((a.id, &*a.name), (b.id, "__pgdog_1"));
-        assert_ne!(statements.intern(key("select 2")).id, a.id);
+        assert_ne!(statements.intern(key("select 2"), Outline::default()).id, a.id);
         let other = Key { standard_conforming_strings: false, ..key("select 1") };
-        assert_ne!(statements.intern(other).id, a.id);
+        assert_ne!(statements.intern(other, Outline::default()).id, a.id);
     }
 
     #[test]
     fn what_nobody_holds_is_dropped() {
         let mut statements = Statements::new(10);
-        let held: Vec<_> = (0..5).map(|i| statements.intern(key(&format!("held {i}")))).collect();
+        let held: Vec<_> =
+            (0..5).map(|i| statements.intern(key(&format!("held {i}")), Outline::default())).collect();
         for i in 0..1000 {
-            statements.intern(key(&format!("{i}")));
+            statements.intern(key(&format!("{i}")), Outline::default());
             assert!(statements.len() <= 10);
         }
         for statement in &held {
-            assert_eq!(statements.intern(statement.key.clone()).id, statement.id);
+            assert_eq!(statements.intern(statement.key.clone(), Outline::default()).id, statement.id);
         }
     }
 

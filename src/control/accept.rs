@@ -16,7 +16,10 @@ use crate::base::time::Time;
 use crate::config::Tcp;
 use crate::io::mio_net::{MioNet, tune};
 use crate::io::sys;
+use crate::io::transport::Transport;
 use crate::worker::mail::{Common, Mail, Peer};
+
+type Line = Transport<TcpStream>;
 
 /// Connections that the kernel may hold for us to accept.
 const BACKLOG: i32 = 4096;
@@ -26,17 +29,13 @@ pub const WORKER: usize = 0;
 
 pub struct Acceptor {
     listener: TcpListener,
-    common: Arc<Common<TcpStream>>,
+    common: Arc<Common<Line>>,
     /// When to look again without having been told to.
     again: Time,
 }
 
 impl Acceptor {
-    pub fn new(
-        listener: StdTcpListener,
-        net: &MioNet,
-        common: Arc<Common<TcpStream>>,
-    ) -> io::Result<Acceptor> {
+    pub fn new(listener: StdTcpListener, net: &MioNet, common: Arc<Common<Line>>) -> io::Result<Acceptor> {
         let mut listener = TcpListener::from_std(listener);
         net.listen(&mut listener)?;
         Ok(Acceptor { listener, common, again: Time::NEVER })
@@ -74,8 +73,8 @@ impl Acceptor {
 
     /// The first worker that has few clients and time for more gets the next one, else the one with the fewest.
     fn deal(&self, socket: TcpStream, peer: SocketAddr) {
-        let clients = |peer: &Peer<TcpStream>| peer.clients.load(Ordering::Relaxed);
-        let has_time = |peer: &Peer<TcpStream>| {
+        let clients = |peer: &Peer<Line>| peer.clients.load(Ordering::Relaxed);
+        let has_time = |peer: &Peer<Line>| {
             clients(peer) < CLIENTS_PACKED_MAX && peer.busy.load(Ordering::Relaxed) < PACKED_BUSY_PERCENT_MAX
         };
         let mut peers = self.common.peers.iter().enumerate();
@@ -85,7 +84,7 @@ impl Acceptor {
             return;
         };
         to.clients.fetch_add(1, Ordering::Relaxed);
-        let mail = Mail::Client { socket, peer };
+        let mail = Mail::Client { socket: Transport::plain(socket), peer };
         // This worker reads its mail next.
         if worker == WORKER { to.mailbox.leave(mail) } else { to.mailbox.send(mail) }
     }

@@ -26,6 +26,7 @@ use crate::io::mio_net::{self, Clock, MioNet};
 use crate::io::net::Net;
 use crate::io::random::OsRng;
 use crate::io::sys;
+use crate::io::transport::{Sealer, Transport, Unsealed};
 use crate::session::errors::ClientError;
 use crate::session::server::ServerWorld;
 use crate::worker::Worker;
@@ -39,7 +40,8 @@ const WAKER: Token = Token(4);
 /// Why a configuration cannot be used: lines to show.
 pub type Faults = Vec<String>;
 
-type World = ServerWorld<TcpStream>;
+type Line = Transport<TcpStream>;
+type World = ServerWorld<Line>;
 
 pub struct Process {
     poll: Poll,
@@ -49,8 +51,9 @@ pub struct Process {
     listener: Option<TcpListener>,
     signals: Vec<(Token, i32, UnixStream)>,
     inbox: Arc<Inbox>,
-    common: Arc<Common<TcpStream>>,
+    common: Arc<Common<Line>>,
     world: Arc<World>,
+    sealer: Arc<dyn Sealer>,
     upkeep: Upkeep,
     next_upkeep: Time,
     shutdown: Shutdown,
@@ -128,16 +131,18 @@ impl Process {
             bugs: AtomicUsize::new(0),
         });
         let world = Arc::new(World::build(Arc::new(config), None));
+        let sealer: Arc<dyn Sealer> = Arc::new(Unsealed);
 
         let mut threads = Vec::new();
         for (id, net) in nets.into_iter().enumerate() {
             let (common, world, rng) = (common.clone(), world.clone(), Box::new(OsRng::new()?));
+            let sealer = sealer.clone();
             let name = format!("pgdog-worker-{id}");
             let acceptor = match id {
                 accept::WORKER => Some(Acceptor::new(listener.try_clone()?, &net, common.clone())?),
                 _ => None,
             };
-            let body = move || work(Worker::new(id as u16, net, common, world, rng), acceptor);
+            let body = move || work(Worker::new(id as u16, net, common, world, sealer, rng), acceptor);
             threads.push(std::thread::Builder::new().name(name).spawn(body)?);
         }
         let for_helper = common.clone();
@@ -160,6 +165,7 @@ impl Process {
             inbox,
             common,
             world,
+            sealer,
             upkeep: Upkeep::new(now),
             next_upkeep: now,
             shutdown: Shutdown::default(),
@@ -250,7 +256,7 @@ impl Process {
         self.common.shared.statements().set_limit(config.general.prepared_statements_limit);
         self.listener.iter().for_each(|listener| mio_net::tune(listener, &config.tcp));
         let world = Arc::new(World::build(Arc::new(config), Some(&self.world)));
-        replace_world(&self.world, &world, &self.common);
+        replace_world(&self.world, &world, &self.sealer, &self.common);
         self.world = world;
         log::info!("the configuration has been read again");
         Ok(())

@@ -12,6 +12,7 @@ use crate::base::time::Time;
 use crate::config::Tcp;
 use crate::io::net::{Event, Net, Registrar, Socket, Wake};
 use crate::io::sys;
+use crate::io::transport::Transport;
 
 /// Tokens of the waker and of the listening socket. No table entry has these indices.
 const WAKER: Token = Token(usize::MAX);
@@ -37,9 +38,9 @@ impl Clock {
 
 pub struct MioRegistrar(Registry);
 
-impl Registrar<TcpStream> for MioRegistrar {
-    fn deregister(&self, socket: &mut TcpStream) -> io::Result<()> {
-        self.0.deregister(socket)
+impl Registrar<Transport<TcpStream>> for MioRegistrar {
+    fn deregister(&self, line: &mut Transport<TcpStream>) -> io::Result<()> {
+        self.0.deregister(&mut line.socket)
     }
 }
 

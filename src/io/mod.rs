@@ -6,3 +6,4 @@ pub mod net;
 pub mod random;
 #[allow(unsafe_code)]
 pub mod sys;
+pub mod transport;

@@ -3,7 +3,7 @@
 //! Rows go on as they are, as many at a time as have arrived. Only what ends an answer or changes a state is looked at.
 
 use crate::base::limits::HELD_FRAME_BYTES_MAX;
-use crate::cluster::settings::report;
+use crate::cluster::settings::{Within, difference, report};
 use crate::cluster::statements::NAME_PREFIX;
 use crate::config::{ConnectionRecovery, PoolerMode};
 use crate::session::cx::{Action, Cx, Discard};
@@ -13,7 +13,9 @@ use crate::session::inbound::{Next, Passing};
 use crate::session::login::parameter;
 use crate::session::requests::{HOME, Leaving};
 use crate::session::server::{Server, Unnamed};
+use crate::session::state::signs;
 use crate::session::{Session, State, is_over, send_queries, source};
+use crate::sql::effects::Effects;
 use crate::wire::frame::{Header, run_of};
 use crate::wire::{TxStatus, encode, error};
 
@@ -64,6 +66,9 @@ impl<S> Session<S> {
         match header.tag {
             b'D' | b'd' => {
                 let order = server.exchanges.row(header.tag)?;
+                if let Some(Note::Census(_)) = server.exchanges.front_note() {
+                    return self.on_census_row(at, header, cx);
+                }
                 self.pass(at, header, order);
                 return Ok(true);
             }
@@ -95,12 +100,29 @@ impl<S> Session<S> {
             b'Z' => self.on_ready(at, header, cx)?,
             tag => {
                 if tag == b'C' {
-                    let deallocates = server.on_command_complete(header, self.id);
-                    if deallocates {
-                        self.statements.forget_all();
+                    let Completed { signs, deallocates, rolls_back } = server.on_command_complete(header);
+                    let link = &mut self.links[at];
+                    match deallocates {
+                        Deallocated::Nothing => {}
+                        Deallocated::All => self.statements.forget_all(),
+                        Deallocated::One => {
+                            let gone = link.server.exchanges.deallocated();
+                            let gone = gone.or_else(|| link.deallocating.pop_front().flatten());
+                            if let Some((name, statement)) = gone {
+                                link.server.prepared.remove(statement.id);
+                                self.statements.forget(&name);
+                            }
+                        }
+                    }
+                    if !signs.is_empty() {
+                        link.check_signs(signs);
+                        link.touched.has_reset |= signs.any(Effects::SETTING | Effects::DISCARD);
+                    } else if rolls_back {
+                        link.touched.has_reset = false;
                     }
                 }
                 // Nothing has been sent behind an Execute at the gate: it is the last that is owed.
+                let server = &mut self.links[at].server;
                 let about_last = server.exchanges.len() == 1;
                 let outcome = server.exchanges.on_reply(tag, None)?;
                 if about_last {
@@ -114,12 +136,29 @@ impl<S> Session<S> {
                     }
                     _ => return Err(OutOfSync { tag, expected: None }),
                 }
-                if matches!(self.links[at].server.exchanges.front_order(), Some(Order::Fake)) {
-                    self.emit_fakes();
-                }
             }
         }
+        if self.links.get(at).is_some_and(|link| link.server.exchanges.front_order() == Some(Order::Fake)) {
+            self.emit_fakes();
+        }
         self.after_answer(at, cx);
+        Ok(true)
+    }
+
+    fn on_census_row(&mut self, at: usize, header: Header, cx: &mut Cx<'_, S>) -> Result<bool, OutOfSync> {
+        let malformed = OutOfSync { tag: b'D', expected: Some(What::Query) };
+        let server = &mut self.links[at].server;
+        if header.frame() > HELD_FRAME_BYTES_MAX {
+            return Err(malformed);
+        }
+        if !server.inbound.hold(header, cx.chunks) {
+            return Ok(false);
+        }
+        let row = server.inbound.body(header).to_vec();
+        server.inbound.skip(header);
+        let Some(Note::Census(census)) = server.exchanges.front_note() else { return Err(malformed) };
+        let census = census.clone();
+        self.on_census(at, &census, &row).map_err(|_| malformed)?;
         Ok(true)
     }
 
@@ -158,7 +197,8 @@ impl<S> Session<S> {
         let server = &mut self.links[at].server;
         let malformed = OutOfSync { tag: b'S', expected: None };
         let (name, value) = parameter(server.inbound.body(header)).map_err(|_| malformed)?;
-        let ours = server.exchanges.front_order() == Some(Order::Swallow);
+        let restores = matches!(server.exchanges.front_note(), Some(Note::Restores));
+        let ours = server.exchanges.front_order() == Some(Order::Swallow) && !restores;
         report(&mut server.settings, name, value);
         if ours || matches!(self.state, State::Login(_)) {
             server.inbound.skip(header);
@@ -171,6 +211,7 @@ impl<S> Session<S> {
 
     fn on_error(&mut self, at: usize, header: Header, cx: &mut Cx<'_, S>) -> Result<(), OutOfSync> {
         let link = &mut self.links[at];
+        let refusal = link.server.exchanges.refusal().cloned();
         let outcome = link.server.exchanges.on_reply(b'E', None)?;
         link.server.tally.errors += 1;
         let (order, dropped) = match outcome {
@@ -181,15 +222,26 @@ impl<S> Session<S> {
         if order == Order::Swallow && dropped.is_empty() {
             return self.on_own_query_failed(at, header, cx);
         }
+        let taken = match dropped.first().map(|first| &first.note) {
+            Some(Note::Taken(name)) => Some(name.clone()),
+            _ => None,
+        };
         let failed = dropped.first().is_some_and(|first| matches!(first.note, Note::Unnamed(_)));
         link.undo(&dropped);
+        link.touched.has_reset = false;
         if failed {
             // A failed Parse has closed the unnamed statement that was there before it.
             link.server.unnamed = Unnamed::Nobodys;
         }
         self.statements.undo(&dropped);
         self.who.errors += 1;
-        self.forward_error(at, header);
+        match refusal {
+            Some(error) if is_syntax_error(self.links[at].server.inbound.body(header)) => {
+                self.links[at].server.inbound.skip(header);
+                error.write(&mut self.client.outbox);
+            }
+            _ => self.forward_error(at, header, taken.as_deref()),
+        }
         // Something is still owed: the error was that of an earlier batch, not of the Execute at the gate.
         if self.links[at].server.exchanges.is_empty() {
             // The error of an earlier query leaves the Execute at the gate where it is.
@@ -209,6 +261,12 @@ impl<S> Session<S> {
         cx: &mut Cx<'_, S>,
     ) -> Result<(), OutOfSync> {
         let body = self.links[at].server.inbound.body(header).to_vec();
+        if let Some(Note::Census(_)) = self.links[at].server.exchanges.front_note() {
+            log::warn!("a server does not say what its client has left on it: {}", error::summary(&body));
+            self.links[at].server.inbound.skip(header);
+            self.on_census_failed(at);
+            return Ok(());
+        }
         if matches!(self.state, State::Login(_)) {
             self.links[at].server.inbound.skip(header);
             self.on_login_refused(at, &body, cx);
@@ -220,7 +278,7 @@ impl<S> Session<S> {
 
     /// Sends an error on. Names that we gave to statements are replaced by the client's; where the client is to be
     /// kept although its server ends, a FATAL error becomes an ordinary one.
-    fn forward_error(&mut self, at: usize, header: Header) {
+    fn forward_error(&mut self, at: usize, header: Header, taken: Option<&[u8]>) {
         let body = self.links[at].server.inbound.body(header);
         let keeps = self.cluster.as_ref().is_some_and(|c| c.client_recovery != ConnectionRecovery::Drop);
         let fatal = error::is_fatal(body);
@@ -239,7 +297,9 @@ impl<S> Session<S> {
                     buf.push(code);
                     match code {
                         b'S' | b'V' if soften => encode::cstr(buf, b"ERROR"),
-                        b'M' if names_ours => encode::cstr(buf, statements.in_its_words(value).as_bytes()),
+                        b'M' if names_ours => {
+                            encode::cstr(buf, statements.in_its_words(value, taken).as_bytes())
+                        }
                         _ => encode::cstr(buf, value),
                     }
                 }
@@ -270,6 +330,23 @@ impl<S> Session<S> {
                 }
                 return Ok(());
             }
+            (Note::Census(_), _) => {
+                server.inbound.skip(header);
+                self.links[at].touched.has_restored();
+                let server = &mut self.links[at].server;
+                if let Some(queries) = difference(&server.settings, &self.settings, Within::Nothing) {
+                    send_queries(server, &queries, Note::Restores);
+                }
+                return Ok(());
+            }
+            (Note::Restores, _) => {
+                server.inbound.skip(header);
+                // In a transaction a census will follow.
+                if status == TxStatus::Idle {
+                    server.settings = self.settings.clone();
+                }
+                return Ok(());
+            }
             (Note::Refuses, _) => {
                 server.inbound.skip(header);
                 self.client.outbox.own(|buf| encode::ready(buf, status));
@@ -286,7 +363,7 @@ impl<S> Session<S> {
             let server = &mut self.links[at].server;
             server.inbound.skip(header);
             if server.exchanges.is_empty() {
-                send_queries(server, &["ROLLBACK".to_owned()], Note::Refuses);
+                send_queries(server, &["ROLLBACK"], Note::Refuses);
                 ClientError::TransactionInStatementMode.write(&mut self.client.outbox);
             } else {
                 // What the client has sent behind it would run in the transaction.
@@ -296,6 +373,9 @@ impl<S> Session<S> {
         }
         self.pass(at, header, Order::Forward);
         self.emit_fakes();
+        if status == TxStatus::InTransaction && self.shares_servers() {
+            self.restore_startup();
+        }
         Ok(())
     }
 
@@ -319,7 +399,7 @@ impl<S> Session<S> {
     }
 
     /// The server may have nothing more to do for this client.
-    fn after_answer(&mut self, at: usize, cx: &mut Cx<'_, S>) {
+    pub(super) fn after_answer(&mut self, at: usize, cx: &mut Cx<'_, S>) {
         let State::Running(run) = &mut self.state else { return };
         let server = &self.links[at].server;
         if run.leaving == Leaving::AfterAnswers && server.exchanges.copying() != Copying::No {
@@ -343,6 +423,10 @@ impl<S> Session<S> {
         if self.mode() == PoolerMode::Session && !cx.draining {
             return;
         }
+        // What it left behind, if this was its last transaction, is not asked for but undone.
+        if self.shares_servers() && !cx.draining && self.takes_census() {
+            return;
+        }
         // Half a message has gone to the server already: it belongs to what comes next.
         if self.client.inbound.passing != Passing::Nothing || !self.links[HOME].server.is_settled() {
             return;
@@ -350,6 +434,9 @@ impl<S> Session<S> {
         if cx.draining {
             // The server goes back as at the end of any session: in session mode it is reset first.
             return self.fail(ClientError::ShuttingDown, cx);
+        }
+        if !self.pins.is_empty() {
+            return;
         }
         cx.actions.push(Action::Checkin { link: HOME });
         self.state = State::Idle { since: cx.now, peeked: 0 };
@@ -384,31 +471,48 @@ impl<S> Session<S> {
     }
 }
 
+/// What the completion of a command tells.
+pub(super) struct Completed {
+    signs: Effects,
+    deallocates: Deallocated,
+    rolls_back: bool,
+}
+
+enum Deallocated {
+    Nothing,
+    One,
+    All,
+}
+
 impl<S> Server<S> {
-    /// A command of `session` is done: counts it, and notes what it may have changed. True if it has taken all prepared
-    /// statements with it.
-    pub(super) fn on_command_complete(&mut self, header: Header, session: u64) -> bool {
+    /// A command is complete: counts it, and says what it has changed, if it was the client's. What we do ourselves has
+    /// been thought of when it was sent.
+    pub(super) fn on_command_complete(&mut self, header: Header) -> Completed {
         let tag = self.inbound.body(header);
-        let (rows, taints) = read_tag(tag);
-        // What we do ourselves has been thought of when it was sent.
-        let taints = taints && self.exchanges.front_order() == Some(Order::Forward);
-        let deallocates = taints && DEALLOCATING.contains(&tag);
+        let (rows, signs) = read_tag(tag);
+        let theirs = self.exchanges.front_order() == Some(Order::Forward);
+        let deallocates = match tag {
+            b"DISCARD ALL\0" | b"DEALLOCATE ALL\0" if theirs => Deallocated::All,
+            b"DEALLOCATE\0" if theirs => Deallocated::One,
+            _ => Deallocated::Nothing,
+        };
         rows.count(self);
-        if taints {
-            self.tainted_by = Some(session);
-        }
-        if deallocates {
+        let rolls_back = theirs && matches!(rows, Rows::Rolledback);
+        if let Deallocated::All = deallocates {
+            // Those of the extended protocol too.
             self.prepared.clear();
         }
-        deallocates
+        Completed { signs: if theirs { signs } else { Effects::NONE }, deallocates, rolls_back }
     }
 }
 
 impl super::statements::ClientStatements {
     /// A text of the server with the client's names for its statements.
-    fn in_its_words(&self, text: &[u8]) -> String {
+    /// One statement may have several: then it is `first`, if that is known.
+    fn in_its_words(&self, text: &[u8], first: Option<&[u8]>) -> String {
         let mut text = String::from_utf8_lossy(text).into_owned();
-        for (name, statement) in self.iter() {
+        let first = first.and_then(|name| Some((name, self.find(name)?)));
+        for (name, statement) in first.into_iter().chain(self.iter()) {
             let ours = format!("\"{}\"", statement.name);
             if text.contains(&ours) {
                 text = text.replace(&ours, &format!("\"{}\"", String::from_utf8_lossy(name)));
@@ -416,6 +520,11 @@ impl super::statements::ClientStatements {
         }
         text
     }
+}
+
+/// Whether this is the error that we have brought about, not one that the transaction or the server met first.
+fn is_syntax_error(body: &[u8]) -> bool {
+    error::field(body, b'C') == Some(b"42601")
 }
 
 /// What a CommandComplete counts for.
@@ -439,43 +548,21 @@ impl Rows {
     }
 }
 
-/// Reads a CommandComplete tag: what it counts for, and whether the command may have changed something of the session
-/// that nothing reports.
-fn read_tag(body: &[u8]) -> (Rows, bool) {
+/// Reads a CommandComplete tag: what it counts for, and the effects that it is a sign of.
+fn read_tag(body: &[u8]) -> (Rows, Effects) {
     let rows = || {
         let digits = body.strip_suffix(&[0]).unwrap_or(body).rsplit(|&byte| byte == b' ').next();
         digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok()).unwrap_or(0)
     };
     match body {
-        [b'S', b'E', b'L', ..] | [b'B', b'E', ..] | [b'C', b'O', b'M', ..] => (Rows::Other, false),
-        [b'I', b'N', b'S', ..] => (Rows::Inserted(rows()), false),
-        [b'U', b'P', ..] => (Rows::Updated(rows()), false),
-        [b'D', b'E', b'L', ..] => (Rows::Deleted(rows()), false),
-        [b'R', b'O', ..] => (Rows::Rolledback, false),
-        [b'C', b'O', b'P', ..] | [b'M', b'E', ..] | [b'F', b'E', ..] | [b'T', b'R', b'U', ..] => {
-            (Rows::Other, false)
-        }
-        _ => (Rows::Other, TAINTING.iter().any(|tag| body.starts_with(tag))),
+        [b'S', b'E', b'L', ..] | [b'B', b'E', ..] | [b'C', b'O', ..] => (Rows::Other, Effects::NONE),
+        [b'I', b'N', b'S', ..] => (Rows::Inserted(rows()), Effects::NONE),
+        [b'U', b'P', ..] => (Rows::Updated(rows()), Effects::NONE),
+        [b'D', b'E', b'L', ..] => (Rows::Deleted(rows()), Effects::NONE),
+        [b'R', b'O', ..] => (Rows::Rolledback, Effects::NONE),
+        _ => (Rows::Other, signs(body)),
     }
 }
-
-/// What takes all prepared statements with it, those of the extended protocol too.
-const DEALLOCATING: [&[u8]; 2] = [b"DISCARD ALL\0", b"DEALLOCATE ALL\0"];
-
-const TAINTING: &[&[u8]] = &[
-    b"SET",
-    b"RESET",
-    b"PREPARE\0",
-    b"DEALLOCATE",
-    b"LISTEN",
-    b"UNLISTEN",
-    b"DECLARE",
-    b"DO\0",
-    b"CALL",
-    b"DISCARD",
-    b"LOAD",
-    b"CREATE",
-];
 
 #[cfg(test)]
 mod tests {
@@ -483,16 +570,21 @@ mod tests {
 
     #[test]
     fn tags() {
-        assert!(matches!(read_tag(b"INSERT 0 17\0"), (Rows::Inserted(17), false)));
-        assert!(matches!(read_tag(b"UPDATE 3\0"), (Rows::Updated(3), false)));
-        assert!(matches!(read_tag(b"DELETE 0\0"), (Rows::Deleted(0), false)));
-        assert!(matches!(read_tag(b"ROLLBACK\0"), (Rows::Rolledback, false)));
-        for tag in ["SELECT 1\0", "BEGIN\0", "COMMIT\0", "COPY 5\0", "DROP TABLE\0", "PREPARE TRANSACTION\0"]
-        {
-            assert!(matches!(read_tag(tag.as_bytes()), (Rows::Other, false)), "{tag}");
+        assert!(matches!(read_tag(b"INSERT 0 17\0"), (Rows::Inserted(17), Effects::NONE)));
+        assert!(matches!(read_tag(b"UPDATE 3\0"), (Rows::Updated(3), Effects::NONE)));
+        assert!(matches!(read_tag(b"DELETE 0\0"), (Rows::Deleted(0), Effects::NONE)));
+        assert!(matches!(read_tag(b"ROLLBACK\0"), (Rows::Rolledback, Effects::NONE)));
+        let silent =
+            ["SELECT 1", "BEGIN", "COMMIT", "COPY 5", "DROP TABLE", "PREPARE TRANSACTION", "SET CONSTRAINTS"];
+        for tag in silent {
+            assert!(
+                matches!(read_tag(&[tag.as_bytes(), &[0]].concat()), (Rows::Other, Effects::NONE)),
+                "{tag}"
+            );
         }
-        for tag in ["SET\0", "DO\0", "CREATE TABLE\0", "DISCARD ALL\0", "PREPARE\0", "DECLARE CURSOR\0"] {
-            assert!(matches!(read_tag(tag.as_bytes()), (Rows::Other, true)), "{tag}");
+        for tag in ["SET", "DO", "DISCARD ALL", "PREPARE", "UNLISTEN", "LOAD", "DEALLOCATE ALL"] {
+            let (_, signs) = read_tag(&[tag.as_bytes(), &[0]].concat());
+            assert!(!signs.is_empty(), "{tag}");
         }
     }
 }

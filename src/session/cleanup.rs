@@ -27,6 +27,8 @@ use crate::wire::{TxStatus, encode};
 pub enum Unbound {
     /// It goes on.
     Going,
+    /// Encrypt its connection, then call `on_sealed`.
+    Seal,
     /// Run this on the helper thread, then call `on_keys`.
     Derive(crate::auth::keys::KeyJob),
     /// The login is complete.
@@ -49,11 +51,26 @@ pub enum Closing {
 }
 
 impl<S> Server<S> {
-    /// The connection stands: log in.
-    pub fn on_connected(&mut self) {
+    /// The connection stands: log in, after a question for encryption if `asks_tls`.
+    pub fn on_connected(&mut self, asks_tls: bool) {
         let Server { phase, pool, outbox, .. } = self;
         if let Phase::Login(login) = phase {
-            login.begin(&pool.config, outbox);
+            login.begin(&pool.config, asks_tls, outbox);
+        }
+    }
+
+    /// Its connection is encrypted from here on: the login goes behind the handshake.
+    pub fn on_sealed(&mut self) {
+        let Server { phase, pool, outbox, .. } = self;
+        if let Phase::Login(login) = phase {
+            login.greet(&pool.config, outbox);
+        }
+    }
+
+    /// Its connection has failed, for this reason.
+    pub fn note_failure(&mut self, error: &std::io::Error) {
+        if let Phase::Login(_) = self.phase {
+            self.connect_error = Some(error.to_string());
         }
     }
 
@@ -109,6 +126,20 @@ impl<S> Server<S> {
             self.forget_bytes();
             return Unbound::Going;
         }
+        if let Phase::Login(login) = &mut self.phase
+            && login.awaits_word()
+        {
+            let Some((&word, rest)) = self.inbound.relay.unparsed().split_first() else {
+                return Unbound::Going;
+            };
+            let step = login.on_word(word, !rest.is_empty(), &self.pool.config, &mut self.outbox);
+            self.inbound.relay.consume(1);
+            match step {
+                Step::Seal => return Unbound::Seal,
+                Step::Failed(failure) => return Unbound::Failed(failure),
+                _ => return Unbound::Going,
+            }
+        }
         loop {
             let step = match self.inbound.step() {
                 Ok(Next::Wait) => break,
@@ -153,7 +184,7 @@ impl<S> Server<S> {
         }
         match self.phase {
             Phase::Login(_) => Unbound::Failed(OpenFailure::Timeout),
-            Phase::Cleaning { .. } => Unbound::Close(Closing::Forced),
+            Phase::Sending { .. } | Phase::Cleaning { .. } => Unbound::Close(Closing::Forced),
             // It had its time to go by itself.
             Phase::Closing { .. } => Unbound::Close(Closing::Lost),
             Phase::Ready => Unbound::Going,
@@ -163,7 +194,7 @@ impl<S> Server<S> {
     pub fn next_time(&self) -> Time {
         match &self.phase {
             Phase::Login(login) => login.deadline,
-            Phase::Cleaning { until } | Phase::Closing { until } => *until,
+            Phase::Sending { until } | Phase::Cleaning { until } | Phase::Closing { until } => *until,
             Phase::Ready => Time::NEVER,
         }
     }
@@ -220,6 +251,7 @@ impl<S> Server<S> {
             login.on_message(header.tag, &body, &self.pool.config, &mut self.outbox, cx.shared, cx.rng);
         match step {
             Step::Going => Unbound::Going,
+            Step::Seal => Unbound::Seal,
             Step::Derive(job) => Unbound::Derive(job),
             Step::Failed(failure) => Unbound::Failed(failure),
             Step::Done => {
@@ -256,8 +288,8 @@ impl<S> Server<S> {
             _ => {}
         }
         if header.tag == b'C' {
-            // The client has gone; what it asked for is done, with all that this changes.
-            self.on_command_complete(header, 0);
+            // What it changes was thought of when its client went.
+            self.on_command_complete(header);
         }
         let status = if header.tag == b'Z' { self.inbound.body(header).first().copied() } else { None };
         self.inbound.skip(header);
@@ -332,10 +364,11 @@ impl<S> Server<S> {
         }
         if self.status != TxStatus::Idle {
             self.tally.rollbacks += 1;
-            send_queries(self, &["ROLLBACK".to_owned()], Note::Nothing);
+            send_queries(self, &["ROLLBACK"], Note::Nothing);
             return Unbound::Going;
         }
-        if self.pool.config.mode == PoolerMode::Session && self.tainted_by.is_some() {
+        // What it holds, locks above all, others may wait for.
+        if self.tainted_by == Some(0) {
             discard_all(self);
             return Unbound::Going;
         }

@@ -115,7 +115,7 @@ impl<S> Session<S> {
             State::Bereft => "idle in transaction",
             State::Waiting { .. } => "waiting",
             State::Running(_) if self.links.iter().all(|link| link.server.exchanges.is_empty()) => {
-                if self.at_rest_in_session_mode() { "idle" } else { "idle in transaction" }
+                if self.is_at_rest() { "idle" } else { "idle in transaction" }
             }
             State::Running(_) => "active",
             State::Console(_) => "active",
@@ -139,7 +139,7 @@ impl<S> Session<S> {
             sent: who.sent,
             errors: who.errors,
             application_name: text(self.settings.reported("application_name")),
-            locked: self.mode() == crate::config::PoolerMode::Session && !self.links.is_empty(),
+            locked: self.keeps_server() && !self.links.is_empty(),
             prepared_statements: self.statements.len(),
         }
     }
@@ -151,7 +151,7 @@ impl<S> Server<S> {
         let config = &self.pool.config;
         let state = match (&self.phase, client_id) {
             (Phase::Login(_), _) => "login",
-            (Phase::Cleaning { .. }, _) => "cleaning",
+            (Phase::Sending { .. } | Phase::Cleaning { .. }, _) => "cleaning",
             (Phase::Closing { .. }, _) => "closing",
             (Phase::Ready, Some(_)) if !self.exchanges.is_empty() => "active",
             (Phase::Ready, Some(_)) if self.status != TxStatus::Idle || !self.exchanges.is_quiet() => {

@@ -22,6 +22,8 @@ pub struct Cx<'a, S> {
     pub actions: &'a mut Vec<Action<S>>,
     /// No new statements: the process is stopping.
     pub draining: bool,
+    /// Clients may ask for encryption.
+    pub offers_tls: bool,
 }
 
 /// Done by the worker, in order, after the session has returned.
@@ -44,6 +46,8 @@ pub enum Action<S> {
     Ask(Ask),
     /// A command for the console; the answer comes by `on_console`.
     Console(crate::admin::Command),
+    /// The client speaks TLS from here on: what it has sent already (`direct`), or once it has been told so.
+    Seal { direct: bool },
     /// The client is to be closed once it has read what it was sent.
     Close,
 }

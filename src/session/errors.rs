@@ -11,6 +11,8 @@ pub enum ClientError {
     /// The startup packet makes no sense.
     BadStartup(String),
     UnsupportedVersion(u32),
+    /// Something came behind an SSLRequest before the answer to it.
+    DataBeforeHandshake,
     NoUser,
     /// A startup parameter that only PostgreSQL itself could serve.
     Unsupported(&'static str),
@@ -96,7 +98,11 @@ impl ClientError {
                     Error
                 }
             }
-            Cancelled | TransactionInStatementMode | Console { .. } => Error,
+            Cancelled
+            | TransactionInStatementMode
+            | TooManyStatements(_)
+            | UnnamedStatementLost
+            | Console { .. } => Error,
             _ => Fatal,
         }
     }
@@ -105,6 +111,7 @@ impl ClientError {
         match self {
             BadStartup(_)
             | BadPasswordMessage(_)
+            | DataBeforeHandshake
             | BadMessageLength { .. }
             | UnknownMessage { .. }
             | MalformedMessage { .. } => "08P01",
@@ -147,6 +154,7 @@ impl ClientError {
                     version & 0xffff
                 )
             }
+            DataBeforeHandshake => "received unencrypted data after SSL request".into(),
             NoUser => "no PostgreSQL user name specified in startup packet".into(),
             Unsupported(what) => format!("{what} is not supported by pgdog"),
             BadOption(option) => format!("invalid command-line argument for server process: {option}"),

@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::cluster::statements::Statement;
+use crate::session::errors::ClientError;
+use crate::session::state::{Census, Deallocates};
 use crate::wire::TxStatus;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,10 +59,21 @@ pub enum Note {
     Closes(u64),
     /// The last query that brings the server to its session's settings.
     Settings,
+    /// A Parse of a name that is taken, which PostgreSQL refuses: the name in its error is this one.
+    Taken(Box<[u8]>),
+    /// A query with DEALLOCATEs in it.
+    Deallocates(Deallocates),
     /// DISCARD ALL.
     Discard,
+    /// Asks what of a transaction remains on its server.
+    Census(Box<Census>),
+    /// Gives back to reset parameters what the client asked for at startup. It hears of their values.
+    Restores,
     /// Ends a transaction that the pool's mode does not allow; the client gets ReadyForQuery once it is over.
     Refuses,
+    /// A statement that cannot be served: the server has been sent what makes it fail, and the client gets this error in
+    /// the place of the server's.
+    Refused(Box<ClientError>),
 }
 
 #[derive(Clone, Debug)]
@@ -84,11 +97,17 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    fn is_about(&self) -> Option<&[u8]> {
+    /// Whether it changes what some statement name of the client's stands for.
+    fn is_about_names(&self) -> bool {
+        matches!(self.note, Note::Defines(_) | Note::Forgets(_) | Note::Deallocates(_))
+    }
+
+    fn is_about(&self, name: &[u8]) -> bool {
         match &self.note {
-            Note::Defines(define) => Some(&define.name),
-            Note::Forgets(forget) => Some(&forget.name),
-            _ => None,
+            Note::Defines(define) => *define.name == *name,
+            Note::Forgets(forget) => *forget.name == *name,
+            Note::Deallocates(going) => going.iter().flatten().any(|(of, _)| **of == *name),
+            _ => false,
         }
     }
 
@@ -217,6 +236,26 @@ impl Exchanges {
         self.queue.front().map(|exchange| exchange.order)
     }
 
+    pub fn front_note(&self) -> Option<&Note> {
+        self.queue.front().map(|exchange| &exchange.note)
+    }
+
+    /// What the DEALLOCATE which is complete now has taken away.
+    pub fn deallocated(&mut self) -> Option<(Box<[u8]>, Arc<Statement>)> {
+        match &mut self.queue.front_mut()?.note {
+            Note::Deallocates(names) => names.pop_front()?,
+            _ => None,
+        }
+    }
+
+    /// What the client is to be told if the next answer is an error.
+    pub fn refusal(&self) -> Option<&ClientError> {
+        match self.front_note()? {
+            Note::Refused(error) => Some(error),
+            _ => None,
+        }
+    }
+
     /// Records a message. It comes back if the server will ignore it (or, faked, if it would have).
     pub fn push(&mut self, exchange: Exchange) -> Option<Exchange> {
         match exchange.what {
@@ -227,7 +266,7 @@ impl Exchanges {
             What::Query | What::Function => {}
             _ => self.batch = Batch::Open,
         }
-        self.names += u32::from(exchange.is_about().is_some());
+        self.names += u32::from(exchange.is_about_names());
         self.queue.push_back(exchange);
         None
     }
@@ -305,14 +344,15 @@ impl Exchanges {
         if self.names == 0 {
             return false;
         }
-        let last_sync = self.queue.iter().rposition(|exchange| exchange.what == What::Sync).unwrap_or(0);
-        self.queue.iter().take(last_sync).any(|exchange| exchange.is_about() == Some(name))
+        let ends_batch = |exchange: &Exchange| matches!(exchange.what, What::Sync | What::Query);
+        let ended = self.queue.iter().rposition(ends_batch).map_or(0, |last| last + 1);
+        self.queue.iter().take(ended).any(|exchange| exchange.is_about(name))
     }
 
     /// The next answer that we owe the client ourselves.
     pub fn next_fake(&mut self) -> Option<Exchange> {
         let fake = self.queue.pop_front_if(|exchange| exchange.order == Order::Fake)?;
-        self.names -= u32::from(fake.is_about().is_some());
+        self.names -= u32::from(fake.is_about_names());
         Some(fake)
     }
 
@@ -339,7 +379,7 @@ impl Exchanges {
         let order = front.order;
         if !matches!(front.what, What::Query | What::Function | What::Sync) {
             while let Some(exchange) = self.queue.pop_front_if(|exchange| exchange.what != What::Sync) {
-                self.names -= u32::from(exchange.is_about().is_some());
+                self.names -= u32::from(exchange.is_about_names());
                 dropped.push(exchange);
             }
             if self.queue.is_empty() {
@@ -351,7 +391,7 @@ impl Exchanges {
 
     fn pop(&mut self, tag: u8) -> Result<Exchange, OutOfSync> {
         let done = self.queue.pop_front().ok_or_else(|| self.out_of_sync(tag))?;
-        self.names -= u32::from(done.is_about().is_some());
+        self.names -= u32::from(done.is_about_names());
         // CopyDone behind a statement that was no COPY: the server ignored it.
         while self.queue.pop_front_if(|exchange| exchange.what == What::CopyEnd).is_some() {}
         Ok(done)

@@ -113,13 +113,4 @@ impl Inbound {
     pub fn is_inside_frame(&self) -> bool {
         self.passing != Passing::Nothing || !self.relay.unparsed().is_empty()
     }
-
-    /// A read brought `n` of `asked` bytes: streams are read in larger pieces.
-    pub fn learn(&mut self, n: usize, asked: usize) {
-        if n == asked && asked >= Class::Standard.bytes() {
-            self.class = Class::Large;
-        } else if n < Class::Standard.bytes() / 2 {
-            self.class = Class::Standard;
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! Login to a server: from the startup packet to the first ReadyForQuery.
 //!
 //! ```text
-//! Greeting ─► Asked ─► (password | md5 | SCRAM: Scram ─► Deriving ─► Scram) ─► Accepted ─► done
+//! Greeting ─► (AskedTls ─► Sealing ─►) Asked ─► (password | md5 | SCRAM: Scram ─► Deriving ─► Scram) ─► Accepted ─► done
 //! ```
 
 use std::sync::Arc;
@@ -35,6 +35,10 @@ pub struct Login {
 enum State {
     /// The startup packet has not been sent: the connection may not stand yet.
     Greeting,
+    /// An SSLRequest has been sent; one byte answers it.
+    AskedTls,
+    /// The record layer is being put before the socket.
+    Sealing,
     /// The server has it.
     Asked,
     Scram(ClientScram),
@@ -48,6 +52,8 @@ enum State {
 #[derive(Debug)]
 pub enum Step {
     Going,
+    /// The server is ready for the handshake: encrypt the connection, then call `greet`.
+    Seal,
     /// Run this on the helper thread, then call `on_keys`.
     Derive(KeyJob),
     /// ReadyForQuery.
@@ -66,10 +72,45 @@ impl Login {
     }
 
     /// The connection stands.
-    pub fn begin(&mut self, config: &PoolConfig, outbox: &mut Outbox) {
-        if !matches!(self.state, State::Greeting) {
-            return;
+    pub fn begin(&mut self, config: &PoolConfig, asks_tls: bool, outbox: &mut Outbox) {
+        match self.state {
+            State::Greeting if asks_tls => {
+                outbox.own(encode::ssl_request);
+                self.state = State::AskedTls;
+            }
+            State::Greeting => self.greet(config, outbox),
+            _ => {}
         }
+    }
+
+    /// The next byte is not a message, but the answer to SSLRequest.
+    pub fn awaits_word(&self) -> bool {
+        matches!(self.state, State::AskedTls)
+    }
+
+    /// `word` answers the SSLRequest; `followed` if more has come with it, which nobody can have a reason to send.
+    pub fn on_word(&mut self, word: u8, followed: bool, config: &PoolConfig, outbox: &mut Outbox) -> Step {
+        match word {
+            b'S' if followed => {
+                // PostgreSQL: CVE-2021-23222. It would be taken for what the handshake has protected.
+                let text = "it sent unencrypted data after it had agreed to encrypt";
+                Step::Failed(OpenFailure::Login(text.to_owned()))
+            }
+            b'S' => {
+                self.state = State::Sealing;
+                Step::Seal
+            }
+            b'N' => {
+                self.greet(config, outbox);
+                Step::Going
+            }
+            // An ErrorResponse would come unauthenticated: its text is not to be believed (PostgreSQL: CVE-2024-10977).
+            _ => Step::Failed(OpenFailure::Login("it did not understand the request to encrypt".to_owned())),
+        }
+    }
+
+    /// Sends the startup packet.
+    pub fn greet(&mut self, config: &PoolConfig, outbox: &mut Outbox) {
         let fixed = [("user", &*config.server_user), ("database", &*config.server_database)];
         let settings = config.server_settings.iter().map(|(name, value)| (&**name, &**value));
         outbox.own(|buf| encode::startup(buf, PROTOCOL_3_0, fixed.into_iter().chain(settings)));
@@ -237,4 +278,66 @@ fn malformed(_: Malformed) -> String {
 
 fn scram_fault(fault: ScramFault) -> String {
     fault.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked() -> (Login, PoolConfig, Outbox) {
+        let text = "[[databases]]\nname = 'd'\nhost = '127.0.0.1'\n";
+        let users = "[[users]]\nname = 'u'\ndatabase = 'd'\npassword = 'p'\n";
+        let sources = crate::config::load::Sources {
+            config: Some(crate::config::load::Text { file: "pgdog.toml", text }),
+            users: Some(crate::config::load::Text { file: "users.toml", text: users }),
+            ..Default::default()
+        };
+        let config = crate::config::load::build(&sources).into_result().unwrap().0;
+        let world = crate::cluster::world::World::<()>::build(Arc::new(config), None);
+        let config = world.pools[0].config.clone();
+        let mut login = Login::new(&config, Time::ZERO);
+        let mut outbox = Outbox::default();
+        login.begin(&config, true, &mut outbox);
+        assert_eq!(own(&outbox), [0, 0, 0, 8, 4, 210, 22, 47]);
+        assert!(login.awaits_word());
+        (login, config, Outbox::default())
+    }
+
+    fn own(outbox: &Outbox) -> Vec<u8> {
+        let bytes = |piece| match piece {
+            crate::base::outbox::Piece::Bytes(bytes) => bytes.to_vec(),
+            piece => panic!("{piece:?}"),
+        };
+        outbox.pieces().flat_map(bytes).collect()
+    }
+
+    #[test]
+    fn answers_to_the_ssl_request() {
+        let (mut login, config, mut outbox) = asked();
+        assert!(matches!(login.on_word(b'S', false, &config, &mut outbox), Step::Seal));
+        assert!(outbox.is_empty(), "the login goes behind the handshake");
+        login.greet(&config, &mut outbox);
+        assert_eq!(own(&outbox)[4..8], [0, 3, 0, 0]);
+
+        let (mut login, config, mut outbox) = asked();
+        assert!(matches!(login.on_word(b'N', false, &config, &mut outbox), Step::Going));
+        assert_eq!(own(&outbox)[4..8], [0, 3, 0, 0]);
+    }
+
+    #[test]
+    fn nothing_may_come_between_the_answer_and_the_handshake() {
+        let (mut login, config, mut outbox) = asked();
+        let step = login.on_word(b'S', true, &config, &mut outbox);
+        assert!(matches!(step, Step::Failed(OpenFailure::Login(text)) if text.contains("unencrypted")));
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn an_error_before_the_handshake_is_not_believed() {
+        for word in [b'E', b'H', 0] {
+            let (mut login, config, mut outbox) = asked();
+            let step = login.on_word(word, true, &config, &mut outbox);
+            assert!(matches!(step, Step::Failed(OpenFailure::Login(_))));
+        }
+    }
 }

@@ -32,6 +32,7 @@ mod recovery;
 mod requests;
 pub mod server;
 mod startup;
+mod state;
 mod statements;
 
 use std::net::{IpAddr, SocketAddr};
@@ -45,7 +46,7 @@ use crate::base::limits::{FAREWELL_TIMEOUT, OWN_BYTES_MAX, SMALL_OUTBOX_BYTES};
 use crate::base::outbox::{Outbox, Source};
 use crate::base::sabotage::{self, Bug};
 use crate::base::time::Time;
-use crate::cluster::settings::{Settings, difference};
+use crate::cluster::settings::{Settings, Within, difference};
 use crate::cluster::world::{Cluster, Name, OpenFailure};
 use crate::config::PoolerMode;
 use crate::session::cx::{Action, Answer, Cx};
@@ -54,8 +55,10 @@ use crate::session::exchange::{Exchange, Note, Order, What};
 use crate::session::inbound::Inbound;
 use crate::session::requests::Run;
 use crate::session::server::{Readiness, Server, free_sent};
-use crate::session::startup::{Auth, Entry};
+use crate::session::startup::{Asked, Auth, Entry};
+use crate::session::state::{Deallocates, Touched};
 use crate::session::statements::ClientStatements;
+use crate::sql::effects::Effects;
 use crate::wire::{TxStatus, encode};
 
 pub type ServerCluster<S> = Cluster<Box<Server<S>>>;
@@ -81,19 +84,26 @@ pub struct Link<S> {
     copy_portals: Vec<Box<[u8]>>,
     /// The client has had the server's own FATAL error.
     has_said_why: bool,
+    touched: Touched,
+    /// DEALLOCATEs of the extended protocol that have been prepared, to be run.
+    deallocating: Deallocates,
 }
 
 pub struct Session<S> {
     pub id: u64,
     pub client: Client<S>,
     pub links: Vec<Link<S>>,
-    /// The earliest timer entry that the worker has armed.
+    /// The timer entry that the worker has armed.
     pub armed: Time,
     state: State<S>,
     cluster: Option<Arc<ServerCluster<S>>>,
     /// The configuration epoch that `cluster` was looked up in.
     epoch: u64,
     settings: Arc<Settings>,
+    /// What it began with: RESET goes back to it.
+    startup: Arc<Settings>,
+    /// What keeps it on its server between transactions.
+    pins: Effects,
     statements: ClientStatements,
     key: CancelKey,
     /// Counts checkouts; tells a late grant from the one that is waited for.
@@ -145,6 +155,7 @@ pub struct Who {
 enum State<S> {
     Startup {
         until: Time,
+        asked: Asked,
     },
     Auth(Box<Auth<S>>),
     /// Authenticated; a server is asked for what PostgreSQL says at login.
@@ -218,10 +229,12 @@ impl<S> Session<S> {
             },
             links: Vec::new(),
             armed: Time::NEVER,
-            state: State::Startup { until },
+            state: State::Startup { until, asked: Asked::default() },
             cluster: None,
             epoch: cx.world.epoch,
             settings: Arc::default(),
+            startup: Arc::default(),
+            pins: Effects::NONE,
             statements: ClientStatements::default(),
             key,
             checkout: 0,
@@ -267,14 +280,6 @@ impl<S> Session<S> {
                 link.server.inbound.relay.has_room() && self.client.outbox.own_bytes() < OWN_BYTES_MAX
             }),
         }
-    }
-
-    /// Whether some socket may take what waits for it.
-    #[inline]
-    pub fn can_write(&self) -> bool {
-        let may = |ready: &Readiness, outbox: &Outbox| ready.writable && !outbox.is_empty();
-        may(&self.client.ready, &self.client.outbox)
-            || self.links.iter().any(|link| may(&link.server.ready, &link.server.outbox))
     }
 
     /// Something has been written: what was held back may go on.
@@ -356,6 +361,8 @@ impl<S> Session<S> {
             unnamed_since: None,
             copy_portals: Vec::new(),
             has_said_why: false,
+            touched: Touched::default(),
+            deallocating: Deallocates::new(),
         });
         if matches!(self.state, State::Login(_)) {
             self.on_login_server(link, cx);
@@ -418,7 +425,7 @@ impl<S> Session<S> {
             State::Startup { .. } | State::Auth(_) | State::Idle { .. } | State::Login(_) | State::Bereft => {
                 self.fail(ClientError::ShuttingDown, cx);
             }
-            State::Running(_) if self.mode() == PoolerMode::Session && self.at_rest_in_session_mode() => {
+            State::Running(_) if self.keeps_server() && self.is_at_rest() => {
                 self.fail(ClientError::ShuttingDown, cx);
             }
             State::Console(_) => self.fail(ClientError::ShuttingDown, cx),
@@ -452,10 +459,12 @@ impl<S> Session<S> {
         }
     }
 
-    /// A server is being brought to this session's settings: what the client has asked for has not begun.
+    /// A server is busy with a query of ours, about this session's settings: what the client has asked for has not begun.
     pub fn is_being_prepared(&self) -> bool {
         let prepares = |link: &Link<S>| {
-            link.server.exchanges.iter().any(|e| matches!(e.note, Note::Settings | Note::Discard))
+            link.server.exchanges.iter().any(|exchange| {
+                matches!(exchange.note, Note::Settings | Note::Discard | Note::Census(_) | Note::Restores)
+            })
         };
         self.links.iter().any(prepares)
     }
@@ -494,7 +503,7 @@ impl<S> Session<S> {
     pub fn next_time(&self) -> Time {
         let idle = self.cluster.as_ref().and_then(|cluster| cluster.timeouts.client_idle);
         match &self.state {
-            State::Startup { until } | State::Cancelling { until } | State::Closing { until } => *until,
+            State::Startup { until, .. } | State::Cancelling { until } | State::Closing { until } => *until,
             State::Auth(auth) => auth.until,
             State::Login(entry) => entry.until,
             State::Idle { since, .. } => since.after(idle),
@@ -525,7 +534,12 @@ impl<S> Session<S> {
         self.cluster.as_ref().map_or(PoolerMode::Transaction, |cluster| cluster.mode)
     }
 
-    fn at_rest_in_session_mode(&self) -> bool {
+    /// Whether its server stays with it between transactions.
+    pub fn keeps_server(&self) -> bool {
+        self.mode() == PoolerMode::Session || !self.pins.is_empty()
+    }
+
+    fn is_at_rest(&self) -> bool {
         self.links.iter().all(|link| link.server.is_settled())
     }
 
@@ -586,7 +600,7 @@ impl<S> Session<S> {
         if Arc::ptr_eq(&server.settings, &self.settings) || sabotage::is_on(Bug::MissedReset) {
             return;
         }
-        match difference(&server.settings, &self.settings) {
+        match difference(&server.settings, &self.settings, Within::Nothing) {
             None => server.settings = self.settings.clone(),
             Some(queries) => send_queries(server, &queries, Note::Settings),
         }
@@ -628,6 +642,7 @@ impl<S> Session<S> {
     /// Takes a server out of the session's hands. What the client has not been sent of its last answer stays here.
     pub fn unlink(&mut self, link: usize, cx: &mut Cx<'_, S>) -> Box<Server<S>> {
         let Link { mut server, .. } = self.links.remove(link);
+        self.pins = Effects::NONE;
         if self.client.outbox.first_of(source(link)).is_some() {
             self.client.outbox.adopt(source(link), &mut server.inbound.relay, cx.chunks);
         }
@@ -648,7 +663,7 @@ pub fn source(link: usize) -> Source {
 }
 
 /// Sends queries of our own; the note is on the last.
-fn send_queries<S>(server: &mut Server<S>, queries: &[String], note: Note) {
+fn send_queries<S>(server: &mut Server<S>, queries: &[impl AsRef<[u8]>], note: Note) {
     let last = queries.len().saturating_sub(1);
     for (at, query) in queries.iter().enumerate() {
         let note = if at == last { note.clone() } else { Note::Nothing };
@@ -660,7 +675,7 @@ fn send_queries<S>(server: &mut Server<S>, queries: &[String], note: Note) {
 
 /// Resets a server completely. From here on it has no prepared statements and the settings of its login.
 fn discard_all<S>(server: &mut Server<S>) {
-    send_queries(server, &["DISCARD ALL".to_owned()], Note::Discard);
+    send_queries(server, &["DISCARD ALL"], Note::Discard);
     server.prepared.clear();
     server.tainted_by = None;
     server.settings = server.base.clone();

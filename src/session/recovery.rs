@@ -6,7 +6,8 @@ use crate::session::cx::{Action, Cx, Discard};
 use crate::session::errors::ClientError;
 use crate::session::exchange::What;
 use crate::session::inbound::{Next, Passing};
-use crate::session::requests::{HOME, Run};
+use crate::session::requests::{HOME, Leaving, Run};
+use crate::session::state::LASTING;
 use crate::session::{Session, State};
 use crate::wire::frame::Header;
 use crate::wire::{TxStatus, encode};
@@ -64,6 +65,11 @@ impl<S> Session<S> {
             error.write(&mut self.client.outbox);
             return cx.actions.push(Action::Close);
         };
+        if matches!(&self.state, State::Running(run) if run.leaving == Leaving::AfterAnswers) {
+            // It has said goodbye, and reads no more.
+            self.state = State::Closing { until: cx.now + crate::base::limits::FAREWELL_TIMEOUT };
+            return cx.actions.push(Action::Close);
+        }
         // One error and one ReadyForQuery for each that is owed.
         let exchanges = &mut self.links[at].server.exchanges;
         let needs_sync = exchanges.needs_sync();
@@ -156,14 +162,19 @@ impl<S> Session<S> {
 
     /// Gives a server up at the end of the session, or in the middle of it.
     pub(super) fn part_with(&mut self, at: usize, cx: &mut Cx<'_, S>) {
+        let shares_servers = self.shares_servers();
         let link = &mut self.links[at];
         let half = self.client.inbound.passing != Passing::Nothing;
-        let session_mode =
-            self.cluster.as_ref().is_some_and(|c| c.mode == crate::config::PoolerMode::Session);
-        let action = if half && at == HOME {
+        // What of it remains nobody has asked.
+        let leaves = !link.touched.is_empty() || !self.pins.is_empty();
+        if leaves {
+            link.server.tainted_by = Some(0);
+        }
+        let lasting = link.touched.effects.any(LASTING) || self.pins.any(LASTING);
+        let action = if lasting || (half && at == HOME) {
             // The rest of a message that it is reading will never come.
             Action::Discard { link: at, why: Discard::Forced }
-        } else if link.server.is_settled() && !session_mode {
+        } else if link.server.is_settled() && shares_servers && !leaves {
             Action::Checkin { link: at }
         } else {
             Action::Abandon { link: at }

@@ -7,22 +7,28 @@ use std::sync::Arc;
 
 use crate::base::bytes::{Bytes, Malformed};
 use crate::base::limits::{
-    CLIENT_STATEMENTS_MAX, EXCHANGES_MAX, HELD_FRAME_BYTES_MAX, OWN_BYTES_MAX, PIPELINED_TRANSACTIONS_MAX,
-    SMALL_MESSAGE_BYTES_MAX, UNNAMED_STATEMENT_BYTES_MAX,
+    CLIENT_STATEMENTS_MAX, EXCHANGES_MAX, GATE_BYTES_MAX, HELD_FRAME_BYTES_MAX, OWN_BYTES_MAX,
+    PIPELINED_TRANSACTIONS_MAX, SMALL_MESSAGE_BYTES_MAX, UNNAMED_STATEMENT_BYTES_MAX,
 };
 use crate::base::sabotage::{self, Bug};
 use crate::base::time::Time;
-use crate::cluster::statements::{Key, NAME_PREFIX, Statement};
-use crate::config::PreparedStatements;
+use crate::cluster::statements::{Key, NAME_PREFIX, Statement, statement_text};
+use crate::config::{PoolerMode, PreparedStatements};
 use crate::session::cx::Cx;
 use crate::session::errors::ClientError;
 use crate::session::exchange::{Copying, Defines, Exchange, Forgets, Note, Order, What};
 use crate::session::inbound::{Next, Passing};
 use crate::session::server::Unnamed;
+use crate::session::state::{Deallocates, Renamed};
 use crate::session::statements::{UnnamedStatement, is_copy};
 use crate::session::{Link, Session, State};
+use crate::sql::effects::Effects;
+use crate::sql::outline::Outline;
 use crate::wire::frame::{HEADER_BYTES, Header, run_of};
 use crate::wire::{TxStatus, encode};
+
+/// The rest of a Parse that fails: it is not SQL, and says in the server's log where it comes from.
+const REFUSED: &[u8] = b"refused by pgdog\0\0\0";
 
 /// The server that a client's statements go to.
 pub(super) const HOME: usize = 0;
@@ -123,7 +129,12 @@ impl<S> Session<S> {
                 // PostgreSQL answers it without a Sync or a Flush.
                 b'P' | b'B' if whole && self.begins_copy(header, peeked) => return self.ask_for_server(cx),
                 b'P' | b'B' | b'D' | b'E' | b'C' if whole => peeked += header.frame(),
-                b'P' | b'B' | b'D' | b'E' | b'C' if self.client.inbound.relay.has_room() => break,
+                // Half a message keeps nobody from a server, as long as there is room for the whole.
+                b'Q' | b'F' | b'P' | b'B' | b'D' | b'E' | b'C'
+                    if !whole && self.client.inbound.relay.has_room() =>
+                {
+                    break;
+                }
                 _ => {
                     self.who.last_request = cx.now;
                     return self.ask_for_server(cx);
@@ -212,6 +223,11 @@ impl<S> Session<S> {
             if server.outbox.own_bytes() >= OWN_BYTES_MAX || server.exchanges.len() >= EXCHANGES_MAX {
                 return;
             }
+            if self.awaits_restoring() {
+                return;
+            }
+            let State::Running(run) = &mut self.state else { return };
+            let server = &mut self.links[HOME].server;
             // Inside a COPY, or in the middle of a message, the server waits for us, not we for it.
             let between =
                 self.client.inbound.passing == Passing::Nothing && server.exchanges.copying() == Copying::No;
@@ -248,13 +264,7 @@ impl<S> Session<S> {
         }
         let copying = link.server.exchanges.copying();
         match header.tag {
-            b'Q' => {
-                run.pipelined += 1;
-                self.who.last_request = cx.now;
-                self.statements.unnamed = UnnamedStatement::None;
-                link.forget_unnamed(What::Query, Order::Forward);
-                self.send(header);
-            }
+            b'Q' => return self.on_query(header, cx),
             b'P' => return self.on_parse(header, cx),
             b'B' => return self.on_bind(header, cx),
             b'D' => return self.on_describe(header, cx),
@@ -293,6 +303,8 @@ impl<S> Session<S> {
             }
             b'F' => {
                 run.pipelined += 1;
+                // A function by its number: it may be any.
+                link.touched.effects |= Effects::UNKNOWN_FUNCTION;
                 link.ask(Exchange::new(What::Function, Order::Forward));
                 self.send(header);
             }
@@ -318,6 +330,50 @@ impl<S> Session<S> {
         }
         self.emit_fakes();
         Ok(Flow::Next)
+    }
+
+    fn on_query(&mut self, header: Header, cx: &mut Cx<'_, S>) -> Result<Flow, ClientError> {
+        if self.shares_servers() {
+            if header.frame() > GATE_BYTES_MAX {
+                self.touch_again(Outline::UNKNOWN, &[]);
+            } else if !self.hold(header, cx)? {
+                return Ok(Flow::Wait);
+            } else if let Some(renamed) = self.touch_query(header) {
+                self.client.inbound.skip(header);
+                self.send_renamed_query(renamed);
+                return Ok(Flow::Next);
+            }
+        }
+        if let State::Running(run) = &mut self.state {
+            run.pipelined += 1;
+        }
+        self.who.last_request = cx.now;
+        self.statements.unnamed = UnnamedStatement::None;
+        self.links[HOME].forget_unnamed(What::Query, Order::Forward);
+        self.send(header);
+        self.emit_fakes();
+        Ok(Flow::Next)
+    }
+
+    /// A query that names statements of the extended protocol.
+    fn send_renamed_query(&mut self, renamed: Renamed) {
+        let link = &mut self.links[HOME];
+        // In a failed transaction the server looks at no name. With a batch open, an error of ours would make it ignore the
+        // query: then it has to do with what the server has.
+        if link.server.status != TxStatus::Failed && !link.server.exchanges.needs_sync() {
+            renamed.uses.iter().for_each(|statement| link.ensure_prepared(statement));
+            if link.server.exchanges.needs_sync() {
+                link.batch = link.batch.wrapping_add(1);
+                link.server.outbox.own(|buf| buf.extend_from_slice(encode::SYNC));
+                link.ask(Exchange::new(What::Sync, Order::Swallow));
+            }
+        }
+        self.statements.unnamed = UnnamedStatement::None;
+        let link = &mut self.links[HOME];
+        link.server.outbox.own(|buf| encode::query(buf, &renamed.text));
+        link.ask(Exchange::noting(What::Query, Order::Forward, Note::Deallocates(renamed.deallocates)));
+        link.server.unnamed = Unnamed::Nobodys;
+        self.emit_fakes();
     }
 
     /// The client says goodbye. What it asked for before is still done, as PostgreSQL does.
@@ -383,7 +439,18 @@ impl<S> Session<S> {
         let parsed = bytes.rest();
         self.links[HOME].server.tally.parses += 1;
         if name.is_empty() {
-            let version = self.statements.keep_unnamed(parsed);
+            let outline = match self.mode() {
+                PoolerMode::Session => Outline::default(),
+                _ => Outline::of(statement_text(parsed), self.reading()),
+            };
+            if let Some(renamed) = self.rename(outline, statement_text(parsed)) {
+                let types = &parsed[statement_text(parsed).len()..];
+                let body = [&*renamed.text, types].concat();
+                self.client.inbound.skip(header);
+                self.parse_renamed(renamed, &body, outline);
+                return Ok(Flow::Next);
+            }
+            let version = self.statements.keep_unnamed(parsed, outline);
             self.set_unnamed(version);
             let exchange = Exchange::noting(What::Parse, Order::Forward, Note::Unnamed(version));
             if let Some(ignored) = self.links[HOME].ask(exchange) {
@@ -391,6 +458,10 @@ impl<S> Session<S> {
             }
             self.send(header);
         } else if self.passes_names() {
+            // Which of its Binds are this statement's is not followed.
+            if self.shares_servers() {
+                self.links[HOME].touched.effects |= Effects::UNREADABLE;
+            }
             if is_copy(parsed) {
                 self.statements.copies.push(name.into());
             }
@@ -406,20 +477,38 @@ impl<S> Session<S> {
         Ok(Flow::Next)
     }
 
+    /// An unnamed statement that names others.
+    fn parse_renamed(&mut self, renamed: Renamed, body: &[u8], outline: Outline) {
+        let version = self.statements.keep_unnamed(body, outline);
+        let link = &mut self.links[HOME];
+        renamed.uses.iter().for_each(|statement| link.ensure_prepared(statement));
+        link.deallocating.extend(renamed.deallocates);
+        self.set_unnamed(version);
+        let link = &mut self.links[HOME];
+        link.server.outbox.own(|buf| encode::parse(buf, b"", body));
+        let ignored = link.ask(Exchange::noting(What::Parse, Order::Forward, Note::Unnamed(version)));
+        self.statements.undo(ignored.as_slice());
+    }
+
     fn parse_named(&mut self, name: &[u8], parsed: Box<[u8]>, cx: &mut Cx<'_, S>) -> Result<(), ClientError> {
         if let Some(existing) = self.statements.find(name).cloned() {
             // PostgreSQL refuses the name: let it, so that its transaction fails as it should.
             self.links[HOME].ensure_prepared(&existing);
             let server = &mut self.links[HOME].server;
             server.outbox.own(|buf| encode::parse(buf, existing.name.as_bytes(), &parsed));
-            self.links[HOME].ask(Exchange::new(What::Parse, Order::Forward));
+            self.links[HOME].ask(Exchange::noting(What::Parse, Order::Forward, Note::Taken(name.into())));
             return Ok(());
         }
         if self.statements.len() >= CLIENT_STATEMENTS_MAX {
-            return Err(ClientError::TooManyStatements(CLIENT_STATEMENTS_MAX));
+            self.refuse_in_batch(ClientError::TooManyStatements(CLIENT_STATEMENTS_MAX));
+            return Ok(());
         }
         let key = self.key_of(parsed);
-        let statement = cx.shared.statements().intern(key);
+        let known = cx.shared.statements().find(&key);
+        let statement = known.unwrap_or_else(|| {
+            let outline = Outline::of(statement_text(&key.body), key.reading());
+            cx.shared.statements().intern(key, outline)
+        });
         self.statements.define(name, statement.clone());
         let link = &mut self.links[HOME];
         let has = link.has(statement.id);
@@ -440,7 +529,8 @@ impl<S> Session<S> {
     }
 
     fn on_bind(&mut self, header: Header, cx: &mut Cx<'_, S>) -> Result<Flow, ClientError> {
-        if self.passes_names() && self.statements.copies.is_empty() && !self.statements.unnamed.is_copy() {
+        let is_alone = !self.shares_servers() && self.passes_names();
+        if is_alone && self.statements.copies.is_empty() && !self.statements.unnamed.is_copy() {
             self.links[HOME].server.tally.binds += 1;
             self.links[HOME].ask(Exchange::new(What::Bind, Order::Forward));
             self.send(header);
@@ -449,9 +539,7 @@ impl<S> Session<S> {
         // Only the two names at its head matter; the parameters may be as long as they like.
         let arrived = self.client.inbound.relay.unparsed();
         let here = &arrived[HEADER_BYTES..arrived.len().min(header.frame())];
-        let mut bytes = Bytes::new(here);
-        let names = bytes.cstr().and_then(|portal| Ok((portal, bytes.cstr()?)));
-        let (portal, name) = match names {
+        let (portal, name) = match bind_names(here) {
             Ok(names) => names,
             Err(Malformed) if here.len() == header.body as usize || here.len() > SMALL_MESSAGE_BYTES_MAX => {
                 return Err(ClientError::MalformedMessage { tag: b'B' });
@@ -462,6 +550,7 @@ impl<S> Session<S> {
                 return Ok(Flow::Wait);
             }
         };
+        let shares_servers = self.shares_servers();
         let link = &mut self.links[HOME];
         if link.server.exchanges.is_open(name) || (name.is_empty() && link.is_unnamed_open()) {
             return Ok(Flow::Wait);
@@ -477,13 +566,24 @@ impl<S> Session<S> {
             link.copy_portals.push(portal.into());
         }
         let Some(statement) = found.cloned() else {
-            if name.is_empty() {
-                self.ensure_unnamed()?;
+            let is_unnamed = name.is_empty();
+            if shares_servers {
+                self.touch_unnamed(is_unnamed);
+            }
+            if is_unnamed {
+                self.ensure_unnamed();
             }
             self.links[HOME].ask(Exchange::new(What::Bind, Order::Forward));
             self.send(header);
             return Ok(Flow::Next);
         };
+        if shares_servers {
+            self.touch_again(statement.outline, &statement.key.body);
+        }
+        let arrived = self.client.inbound.relay.unparsed();
+        let (portal, name) = bind_names(&arrived[HEADER_BYTES..arrived.len().min(header.frame())])
+            .map_err(|Malformed| ClientError::MalformedMessage { tag: b'B' })?;
+        let link = &mut self.links[HOME];
         link.ensure_prepared(&statement);
         let old = portal.len() + name.len() + 2;
         let length = header.body as usize - old + portal.len() + statement.name.len() + 2 + 4;
@@ -519,9 +619,9 @@ impl<S> Session<S> {
             return Ok(Flow::Wait);
         }
         let what = if kind == b'S' { What::DescribeStatement } else { What::DescribePortal };
-        if kind == b'S' && !self.passes_names() {
+        if kind == b'S' {
             if name.is_empty() {
-                self.ensure_unnamed()?;
+                self.ensure_unnamed();
             } else if let Some(statement) = self.statements.find(name).cloned() {
                 let link = &mut self.links[HOME];
                 link.ensure_prepared(&statement);
@@ -555,7 +655,7 @@ impl<S> Session<S> {
             self.statements.unnamed = UnnamedStatement::None;
             link.forget_unnamed(What::Close, Order::Forward);
             self.send(header);
-        } else if kind == b'S' && !self.passes_names() {
+        } else if kind == b'S' && !self.passes_names() && !self.is_of_sql(&name) {
             // The server keeps the statement: others use it too. Closing a name that stands for nothing is no error.
             let note = match self.statements.forget(&name) {
                 Some(statement) => Note::Forgets(Box::new(Forgets { name, statement })),
@@ -567,6 +667,10 @@ impl<S> Session<S> {
             self.emit_fakes();
         } else {
             self.statements.copies.retain(|copy| *copy != name);
+            if kind == b'S' && self.shares_servers() {
+                // It may be what keeps the client on this server.
+                self.links[HOME].touched.effects |= Effects::PREPARED;
+            }
             self.links[HOME].ask(Exchange::new(What::Close, Order::Forward));
             self.send(header);
         }
@@ -622,7 +726,8 @@ impl<S> Session<S> {
     }
 
     /// Sees to it that the server's unnamed statement is this session's.
-    fn ensure_unnamed(&mut self) -> Result<(), ClientError> {
+    fn ensure_unnamed(&mut self) {
+        let shares_servers = self.shares_servers();
         let link = &mut self.links[HOME];
         let known = link.unnamed_since.is_none_or(|batch| batch == link.batch);
         let server = &mut link.server;
@@ -630,10 +735,8 @@ impl<S> Session<S> {
         match &self.statements.unnamed {
             // The server will ignore whatever it is for.
             _ if server.exchanges.is_skipping() => {}
-            _ if self
-                .cluster
-                .as_ref()
-                .is_none_or(|cluster| cluster.prepared == PreparedStatements::Disabled) => {}
+            // No query of ours has come between.
+            _ if !shares_servers => {}
             UnnamedStatement::Kept { version, .. } | UnnamedStatement::Lost { version, .. }
                 if known && server.unnamed == mine(*version) => {}
             UnnamedStatement::None if known && server.unnamed == Unnamed::Nobodys => {}
@@ -649,9 +752,18 @@ impl<S> Session<S> {
                 let note = Note::Unnamed(*version);
                 link.ask(Exchange::noting(What::Parse, Order::Swallow, note));
             }
-            UnnamedStatement::Lost { .. } => return Err(ClientError::UnnamedStatementLost),
+            UnnamedStatement::Lost { .. } => self.refuse_in_batch(ClientError::UnnamedStatementLost),
         }
-        Ok(())
+    }
+
+    /// A message of the extended protocol cannot be served: what the server gets in its place fails, so that it does with
+    /// the rest of the batch, and with the transaction, what it always does after an error.
+    fn refuse_in_batch(&mut self, error: ClientError) {
+        let link = &mut self.links[HOME];
+        link.server.outbox.own(|buf| encode::parse(buf, b"", REFUSED));
+        link.server.unnamed = Unnamed::Nobodys;
+        link.unnamed_since = Some(link.batch);
+        link.ask(Exchange::noting(What::Parse, Order::Forward, Note::Refused(Box::new(error))));
     }
 
     /// Answers that are ours to give and whose turn has come.
@@ -704,6 +816,7 @@ impl<S> Link<S> {
     fn has(&mut self, id: u64) -> Has {
         // The last one counts: an earlier one may have failed, and a later one may undo it.
         match self.parsing.iter().rev().find(|(parsing, _)| *parsing == id) {
+            _ if self.touched.effects.any(Effects::PREPARED) && self.is_deallocating(id) => Has::Perhaps,
             Some((_, batch)) if *batch == self.batch => Has::Yes,
             Some(_) => Has::Perhaps,
             None if self.server.prepared.is_doubtful(id) => Has::Perhaps,
@@ -717,6 +830,16 @@ impl<S> Link<S> {
     /// answer is still to come.
     fn is_unnamed_open(&self) -> bool {
         !self.server.exchanges.is_empty() && self.unnamed_since.is_some_and(|batch| batch != self.batch)
+    }
+
+    /// Whether a DEALLOCATE of it is on its way.
+    fn is_deallocating(&self, id: u64) -> bool {
+        let takes = |going: &Deallocates| going.iter().flatten().any(|(_, statement)| statement.id == id);
+        takes(&self.deallocating)
+            || self.server.exchanges.iter().any(|exchange| match &exchange.note {
+                Note::Deallocates(going) => takes(going),
+                _ => false,
+            })
     }
 
     /// Whether the Close that made room for another has no answer yet: the server may ignore it.
@@ -791,6 +914,12 @@ impl<S> Link<S> {
             }
         }
     }
+}
+
+/// The portal and the statement at the head of a Bind.
+fn bind_names(body: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+    let mut bytes = Bytes::new(body);
+    Ok((bytes.cstr()?, bytes.cstr()?))
 }
 
 /// PostgreSQL's bounds on the length of a client's message, by type (SocketBackend).

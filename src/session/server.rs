@@ -70,6 +70,10 @@ pub enum Unnamed {
 pub enum Phase {
     Login(Box<Login>),
     Ready,
+    /// In nobody's hands: its record layer has something to send before it may rest, until the given time.
+    Sending {
+        until: Time,
+    },
     /// In nobody's hands, being brought back into order, until the given time.
     Cleaning {
         until: Time,
@@ -114,7 +118,7 @@ pub struct Server<S> {
     /// What it did since it was last counted, and since it was born.
     pub tally: Tally,
     pub life: Tally,
-    /// An earliest timer entry of its worker.
+    /// The timer entry that its worker has armed.
     pub armed: Time,
 }
 
@@ -187,6 +191,11 @@ impl<S> Server<S> {
         self.inbound.relay.release(chunks);
     }
 
+    /// Bytes of its buffers, beside the transport's.
+    pub fn buffer_bytes(&self) -> usize {
+        self.inbound.relay.capacity() + self.outbox.chunk_bytes()
+    }
+
     /// Gives memory back while it rests.
     pub fn rest(&mut self, chunks: &mut Chunks) {
         free_sent(&mut self.inbound.relay, None);
@@ -208,7 +217,7 @@ impl<S> Drop for Server<S> {
         };
         match self.phase {
             Phase::Login(_) => drop(shelf.state.open_failed()),
-            Phase::Ready | Phase::Cleaning { .. } => {
+            Phase::Ready | Phase::Sending { .. } | Phase::Cleaning { .. } => {
                 shelf.state.close();
                 shelf.state.closed_quietly();
             }

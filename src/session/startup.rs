@@ -11,7 +11,7 @@ use crate::auth::verifier::{Candidates, Iterations, Verifier};
 use crate::base::bytes::Bytes;
 use crate::base::limits::{AUTH_MESSAGE_BYTES_MAX, CANCEL_TIMEOUT};
 use crate::base::time::Time;
-use crate::cluster::settings::{Settings, difference, is_plain};
+use crate::cluster::settings::{Settings, Within, difference, is_plain};
 use crate::cluster::world::{Known, Name, Passwords, StartupSettings};
 use crate::config::{AuthType, Secret};
 use crate::session::console::{self, Console};
@@ -26,6 +26,13 @@ use crate::wire::{BackendKey, TxStatus, encode};
 
 /// Authentication, key and ReadyForQuery at a login take less.
 const LOGIN_BYTES: usize = 64;
+
+/// What a client has asked for before its startup packet: each once, as with PostgreSQL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    ssl: bool,
+    gss: bool,
+}
 
 /// A client that has to prove who it is.
 pub struct Auth<S> {
@@ -64,9 +71,13 @@ pub struct Entry {
     asked: StartupSettings,
 }
 
-/// What a packet before the login asks for.
-enum Asked {
-    Encryption,
+/// The first byte of a TLS handshake. As that of a startup packet's length it would be far beyond the limit.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// What a packet before the login says.
+enum Opener {
+    Ssl,
+    Gssenc,
     Cancel(BackendKey),
     Session {
         version: u32,
@@ -82,16 +93,17 @@ struct Wish {
     settings: StartupSettings,
 }
 
-impl Asked {
-    fn of(packet: Packet<'_>) -> Asked {
+impl Opener {
+    fn of(packet: Packet<'_>) -> Opener {
         let startup = match packet {
-            Packet::Ssl | Packet::Gssenc => return Asked::Encryption,
-            Packet::Cancel(key) => return Asked::Cancel(key),
+            Packet::Ssl => return Opener::Ssl,
+            Packet::Gssenc => return Opener::Gssenc,
+            Packet::Cancel(key) => return Opener::Cancel(key),
             Packet::Startup(startup) => startup,
         };
         let unknown = startup.parameters.iter().filter(|(name, _)| name.starts_with("_pq_."));
         let options = unknown.map(|(name, _)| name.as_bytes().into()).collect();
-        Asked::Session { version: startup.version, options, wish: Wish::of(&startup) }
+        Opener::Session { version: startup.version, options, wish: Wish::of(&startup) }
     }
 }
 
@@ -120,29 +132,54 @@ impl Wish {
 
 impl<S> Session<S> {
     pub(super) fn on_startup_bytes(&mut self, cx: &mut Cx<'_, S>) {
-        while let State::Startup { .. } = self.state {
+        while let State::Startup { asked, .. } = &mut self.state {
+            let first = self.client.inbound.relay.unparsed().first();
+            if first == Some(&TLS_HANDSHAKE) && cx.offers_tls && *asked == Asked::default() {
+                // No SSLRequest: the handshake itself (PostgreSQL 17: sslnegotiation=direct).
+                *asked = Asked { ssl: true, gss: true };
+                return cx.actions.push(Action::Seal { direct: true });
+            }
             match startup::parse(self.client.inbound.relay.unparsed()) {
                 Ok(None) => return,
                 Ok(Some((packet, length))) => {
-                    let asked = Asked::of(packet);
+                    let opener = Opener::of(packet);
                     self.client.inbound.relay.advance(length);
                     self.free_sent();
-                    self.on_packet(asked, cx);
+                    self.on_packet(opener, cx);
                 }
                 Err(fault) => return self.fail(startup_fault(fault), cx),
             }
         }
     }
 
-    fn on_packet(&mut self, asked: Asked, cx: &mut Cx<'_, S>) {
-        match asked {
-            // Neither is available; the client goes on in clear, or not at all.
-            Asked::Encryption => self.client.outbox.own(|buf| buf.push(b'N')),
-            Asked::Cancel(key) => {
+    fn on_packet(&mut self, opener: Opener, cx: &mut Cx<'_, S>) {
+        let State::Startup { asked, .. } = &mut self.state else { return };
+        match opener {
+            Opener::Ssl if cx.offers_tls && !asked.ssl => {
+                *asked = Asked { ssl: true, gss: true };
+                if !self.client.inbound.relay.is_empty() {
+                    // PostgreSQL: CVE-2021-23214. It would be taken for what the handshake has protected.
+                    return self.fail(ClientError::DataBeforeHandshake, cx);
+                }
+                self.client.outbox.own(|buf| buf.push(b'S'));
+                cx.actions.push(Action::Seal { direct: false });
+            }
+            // Not available; the client goes on in clear, or not at all.
+            Opener::Ssl if !asked.ssl => {
+                asked.ssl = true;
+                self.client.outbox.own(|buf| buf.push(b'N'));
+            }
+            Opener::Gssenc if !asked.gss => {
+                asked.gss = true;
+                self.client.outbox.own(|buf| buf.push(b'N'));
+            }
+            Opener::Ssl => self.fail(ClientError::UnsupportedVersion(startup::SSL_REQUEST), cx),
+            Opener::Gssenc => self.fail(ClientError::UnsupportedVersion(startup::GSSENC_REQUEST), cx),
+            Opener::Cancel(key) => {
                 cx.actions.push(Action::CancelKey(key));
                 self.state = State::Cancelling { until: cx.now + CANCEL_TIMEOUT };
             }
-            Asked::Session { version, options, wish } => {
+            Opener::Session { version, options, wish } => {
                 self.negotiate(version, &options);
                 match wish {
                     Ok(wish) => self.on_wish(wish, version, cx),
@@ -176,7 +213,7 @@ impl<S> Session<S> {
     }
 
     fn begin_auth(&mut self, asked: StartupSettings, cx: &mut Cx<'_, S>) {
-        let State::Startup { until } = self.state else { return };
+        let State::Startup { until, .. } = self.state else { return };
         self.epoch = cx.world.epoch;
         let config = &cx.world.config;
         let Some(name) = &self.who.name else { return };
@@ -449,8 +486,8 @@ impl<S> Session<S> {
         self.settings = Arc::new(wanted);
         // From the settings of a fresh session, as PostgreSQL does: a value may change only a part of a setting
         // (DateStyle = SQL keeps the order of day and month).
-        let mut queries = difference(&server.settings, &server.base).unwrap_or_default();
-        queries.extend(difference(&server.base, &self.settings).unwrap_or_default());
+        let mut queries = difference(&server.settings, &server.base, Within::Nothing).unwrap_or_default();
+        queries.extend(difference(&server.base, &self.settings, Within::Nothing).unwrap_or_default());
         match queries.is_empty() {
             false => send_queries(server, &queries, Note::Settings),
             true => self.on_login_settings(link, cx),
@@ -494,6 +531,7 @@ impl<S> Session<S> {
     /// The login is complete.
     fn enter(&mut self, known: Known, cx: &mut Cx<'_, S>) {
         self.settings = known.settings;
+        self.startup = self.settings.clone();
         let key = &self.key;
         self.client.outbox.own(|buf| {
             buf.reserve(known.greeting.len() + LOGIN_BYTES);

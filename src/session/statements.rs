@@ -3,8 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::base::limits::CLIENT_STATEMENTS_MAX;
 use crate::cluster::statements::Statement;
 use crate::session::exchange::{Defines, Exchange, Forgets, Note, Order};
+use crate::sql::outline::Outline;
+
+/// What a text does, and where that does not tell all, the text.
+pub type Described = (Outline, Box<[u8]>);
 
 #[derive(Debug, Default)]
 pub struct ClientStatements {
@@ -14,6 +19,8 @@ pub struct ClientStatements {
     pub version: u32,
     /// Names that are passed through and stand for a COPY FROM STDIN.
     pub copies: Vec<Box<[u8]>>,
+    /// Statements of SQL's own PREPARE, with their texts where the outline does not tell all.
+    in_sql: BTreeMap<Box<[u8]>, Described>,
 }
 
 /// The client's unnamed statement, kept for a server that does not have it.
@@ -26,6 +33,7 @@ pub enum UnnamedStatement {
         /// The body of Parse behind the name.
         body: Vec<u8>,
         is_copy: bool,
+        outline: Outline,
     },
     /// There is one, but only its server knows it: it was too long to keep.
     Lost { version: u32, is_copy: bool },
@@ -47,6 +55,7 @@ impl ClientStatements {
     /// DISCARD ALL, DEALLOCATE ALL.
     pub fn forget_all(&mut self) {
         self.named.clear();
+        self.in_sql.clear();
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Arc<Statement>)> {
@@ -57,8 +66,28 @@ impl ClientStatements {
         self.named.len()
     }
 
+    /// PREPARE of SQL. A name that cannot be told, and one too many, are not remembered.
+    pub fn prepared_in_sql(&mut self, name: Option<&[u8]>, outline: Outline, text: &[u8]) {
+        if let Some(name) = name
+            && self.in_sql.len() < CLIENT_STATEMENTS_MAX
+        {
+            let text = if outline.looks_again { text } else { &[] };
+            self.in_sql.insert(name.into(), (outline, text.into()));
+        }
+    }
+
+    pub fn is_in_sql(&self, name: &[u8]) -> bool {
+        self.in_sql.contains_key(name)
+    }
+
+    /// What EXECUTE of a name runs, whichever protocol has prepared it.
+    pub fn text_by_name(&self, name: &[u8]) -> Option<Described> {
+        let extended = self.named.get(name).map(|statement| (statement.outline, statement.key.body.clone()));
+        extended.or_else(|| self.in_sql.get(name).cloned())
+    }
+
     /// Keeps the unnamed statement whose Parse has this body (behind the name), and returns its version.
-    pub fn keep_unnamed(&mut self, parsed: &[u8]) -> u32 {
+    pub fn keep_unnamed(&mut self, parsed: &[u8], outline: Outline) -> u32 {
         self.version = self.version.wrapping_add(1);
         let is_copy = is_copy(parsed);
         let mut body = match std::mem::take(&mut self.unnamed) {
@@ -69,7 +98,7 @@ impl ClientStatements {
             _ => Vec::new(),
         };
         body.extend_from_slice(parsed);
-        self.unnamed = UnnamedStatement::Kept { version: self.version, body, is_copy };
+        self.unnamed = UnnamedStatement::Kept { version: self.version, body, is_copy, outline };
         self.version
     }
 

@@ -31,8 +31,8 @@ pub const CLOSE_COMPLETE: &[u8] = b"3\0\0\0\x04";
 pub const NO_DATA: &[u8] = b"n\0\0\0\x04";
 pub const EMPTY_QUERY_RESPONSE: &[u8] = b"I\0\0\0\x04";
 
-pub fn query(buf: &mut Vec<u8>, sql: &str) {
-    message(buf, b'Q', |buf| cstr(buf, sql.as_bytes()));
+pub fn query(buf: &mut Vec<u8>, sql: impl AsRef<[u8]>) {
+    message(buf, b'Q', |buf| cstr(buf, sql.as_ref()));
 }
 
 pub fn parse(buf: &mut Vec<u8>, name: &[u8], text_and_types: &[u8]) {
@@ -84,6 +84,10 @@ pub fn startup<'a>(buf: &mut Vec<u8>, version: u32, parameters: impl Iterator<It
         }
         buf.push(0);
     });
+}
+
+pub fn ssl_request(buf: &mut Vec<u8>) {
+    untyped(buf, |buf| buf.extend_from_slice(&crate::wire::startup::SSL_REQUEST.to_be_bytes()));
 }
 
 pub fn cancel_request(buf: &mut Vec<u8>, key: &BackendKey) {

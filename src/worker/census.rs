@@ -8,7 +8,7 @@ use crate::io::net::Net;
 use crate::session::errors::ClientError;
 use crate::session::server::ServerPool;
 use crate::worker::mail::{Asker, Mail, Order};
-use crate::worker::{Entry, Worker};
+use crate::worker::{Entry, Line, Worker};
 
 /// A console that waits for the answers of all workers.
 pub(crate) struct Census {
@@ -51,7 +51,7 @@ impl<N: Net> Worker<N> {
     fn for_pools(
         &mut self,
         scope: &Scope,
-        f: impl Fn(&mut Self, &std::sync::Arc<ServerPool<N::Socket>>),
+        f: impl Fn(&mut Self, &std::sync::Arc<ServerPool<Line<N>>>),
     ) -> Result<(), ClientError> {
         let world = self.world.clone();
         let is = |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
@@ -71,7 +71,7 @@ impl<N: Net> Worker<N> {
         Err(ClientError::Console { state: "3D000", text })
     }
 
-    fn resume(&mut self, pool: &std::sync::Arc<ServerPool<N::Socket>>) {
+    fn resume(&mut self, pool: &std::sync::Arc<ServerPool<Line<N>>>) {
         let (grants, open) = pool.lock().state.resume();
         for (ticket, server) in grants {
             self.common.post(ticket.worker, Mail::Grant { ticket, server });
@@ -81,7 +81,7 @@ impl<N: Net> Worker<N> {
         }
     }
 
-    fn reconnect(&mut self, pool: &std::sync::Arc<ServerPool<N::Socket>>) {
+    fn reconnect(&mut self, pool: &std::sync::Arc<ServerPool<Line<N>>>) {
         let servers = {
             let mut shelf = pool.lock();
             shelf.not_before = self.now;
@@ -139,7 +139,7 @@ impl<N: Net> Worker<N> {
         }
     }
 
-    fn pool_row(&self, pool: &Pool<Box<crate::session::server::Server<N::Socket>>>) -> PoolRow {
+    fn pool_row(&self, pool: &Pool<Box<crate::session::server::Server<Line<N>>>>) -> PoolRow {
         let shelf = pool.lock();
         let (counts, config) = (shelf.state.counts(), &pool.config);
         PoolRow {

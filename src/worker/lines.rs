@@ -1,4 +1,4 @@
-//! Bytes between sockets and sessions: one read, one write.
+//! Bytes between transports and sessions: one read, one write.
 
 use std::io::{self, ErrorKind, IoSlice};
 
@@ -6,6 +6,7 @@ use crate::base::chunk::Chunks;
 use crate::base::outbox::{Outbox, Piece};
 use crate::base::relay::Relay;
 use crate::io::net::{Net, Socket};
+use crate::io::transport::{Got, Transport};
 use crate::session::inbound::Inbound;
 use crate::session::server::Readiness;
 
@@ -17,15 +18,17 @@ const PIECES_MAX: usize = 16;
 pub enum Read {
     Bytes(usize),
     Nothing,
+    /// There is no room to read into.
+    Full,
     /// The peer has sent all it will.
     End,
     Failed(io::Error),
 }
 
 /// Reads once. A read that brings less than it asked for has emptied the socket, unless its end or an error has been
-/// announced: those come with no further event.
+/// announced, or a record layer has more: those come with no further event.
 pub fn read<S: Socket>(
-    socket: &mut S,
+    transport: &mut Transport<S>,
     ready: &mut Readiness,
     inbound: &mut Inbound,
     chunks: &mut Chunks,
@@ -33,39 +36,31 @@ pub fn read<S: Socket>(
     let room = inbound.relay.room(chunks, inbound.class);
     let asked = room.len();
     if asked == 0 {
-        return Read::Nothing;
+        return Read::Full;
     }
-    match socket.read(room) {
-        Ok(0) => {
-            ready.readable = false;
-            Read::End
-        }
-        Ok(n) => {
+    let got = transport.read(room, ready.closing, chunks);
+    match got {
+        Ok(Got::Bytes { n, more }) => {
             inbound.relay.fill(n);
-            inbound.learn(n, asked);
-            if n < asked && !ready.closing {
-                ready.readable = false;
-            }
-            Read::Bytes(n)
+            inbound.class.learn(n, asked);
+            ready.readable = more;
+            return Read::Bytes(n);
         }
-        Err(error) => {
-            inbound.relay.rest(chunks);
-            match error.kind() {
-                ErrorKind::WouldBlock => {
-                    ready.readable = false;
-                    Read::Nothing
-                }
-                ErrorKind::Interrupted => Read::Nothing,
-                _ => Read::Failed(error),
-            }
-        }
+        Ok(Got::Nothing { more }) => ready.readable = more,
+        Ok(Got::End) | Err(_) => ready.readable = false,
+    }
+    inbound.relay.rest(chunks);
+    match got {
+        Ok(Got::End) => Read::End,
+        Err(error) => Read::Failed(error),
+        _ => Read::Nothing,
     }
 }
 
 /// A socket that has just taken all it can is to say when it takes more.
 pub fn watch<N: Net>(
     net: &mut N,
-    socket: &mut N::Socket,
+    line: &mut Transport<N::Socket>,
     token: u64,
     ready: &mut Readiness,
 ) -> io::Result<()> {
@@ -73,47 +68,63 @@ pub fn watch<N: Net>(
         return Ok(());
     }
     ready.watches_writes = true;
-    net.watch_writes(socket, token)
+    net.watch_writes(&mut line.socket, token)
 }
 
-/// Writes what an outbox holds until it is empty or the socket takes no more. Returns the bytes written.
+/// What a write came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Written {
+    /// Bytes of the outbox.
+    pub bytes: usize,
+    /// Something has moved: bytes were accepted, or the last that had been went out.
+    pub any: bool,
+}
+
+/// Writes what an outbox holds until it is empty or the transport takes no more.
 pub fn write<'r, S: Socket>(
-    socket: &mut S,
+    transport: &mut Transport<S>,
     ready: &mut Readiness,
     outbox: &mut Outbox,
     chunks: &mut Chunks,
     relay: impl Fn(u8) -> Option<&'r Relay>,
-) -> io::Result<usize> {
-    let mut written = 0;
-    while ready.writable && !outbox.is_empty() {
-        let bytes = |piece| match piece {
-            Piece::Bytes(bytes) => Ok(bytes),
-            Piece::Relay { source, start, end } => match relay(source) {
-                Some(relay) => Ok(relay.range(start, end)),
-                None => Err(io::Error::other("a relay has gone before its bytes were sent")),
-            },
-        };
-        let (first, second) = {
-            let mut waiting = outbox.pieces();
-            (waiting.next(), waiting.next())
-        };
-        let result = match (first, second) {
-            // Mostly there is one.
-            (Some(piece), None) => socket.write(&[IoSlice::new(bytes(piece)?)]),
-            _ => {
-                let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
-                let mut count = 0;
-                for (slot, piece) in pieces.iter_mut().zip(outbox.pieces()) {
-                    *slot = IoSlice::new(bytes(piece)?);
-                    count += 1;
+) -> io::Result<Written> {
+    let mut written = Written::default();
+    while ready.writable {
+        let result = if transport.is_sending() {
+            transport.flush(chunks).map(|()| 0)
+        } else if !outbox.is_empty() && transport.takes_data() {
+            let bytes = |piece| match piece {
+                Piece::Bytes(bytes) => Ok(bytes),
+                Piece::Relay { source, start, end } => match relay(source) {
+                    Some(relay) => Ok(relay.range(start, end)),
+                    None => Err(io::Error::other("a relay has gone before its bytes were sent")),
+                },
+            };
+            let (first, second) = {
+                let mut waiting = outbox.pieces();
+                (waiting.next(), waiting.next())
+            };
+            match (first, second) {
+                // Mostly there is one.
+                (Some(piece), None) => transport.write(&[IoSlice::new(bytes(piece)?)], chunks),
+                _ => {
+                    let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
+                    let mut count = 0;
+                    for (slot, piece) in pieces.iter_mut().zip(outbox.pieces()) {
+                        *slot = IoSlice::new(bytes(piece)?);
+                        count += 1;
+                    }
+                    transport.write(&pieces[..count], chunks)
                 }
-                socket.write(&pieces[..count])
             }
+        } else {
+            return Ok(written);
         };
         match result {
             Ok(n) => {
                 outbox.sent(n, chunks);
-                written += n;
+                written.bytes += n;
+                written.any = true;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => ready.writable = false,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

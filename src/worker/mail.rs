@@ -12,6 +12,7 @@ use crate::cluster::pool::{Ticket, WorkerId};
 use crate::cluster::shared::Shared;
 use crate::cluster::world::OpenFailure;
 use crate::io::net::{Registrar, Wake};
+use crate::io::transport::Sealer;
 use crate::session::cx::{Answer, Ask};
 use crate::session::errors::ClientError;
 use crate::session::server::{Server, ServerPool, ServerWorld};
@@ -90,7 +91,7 @@ pub enum Mail<S> {
         answer: Result<Vec<u8>, ClientError>,
     },
     /// A new configuration is in force.
-    World(Arc<ServerWorld<S>>),
+    World(Arc<ServerWorld<S>>, Arc<dyn Sealer>),
     /// No new transactions.
     Drain,
     /// The time for finishing is over; with `cancel`, what runs is to be cancelled.

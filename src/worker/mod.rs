@@ -26,6 +26,7 @@ use crate::base::time::Time;
 use crate::base::timer::Timers;
 use crate::cluster::pool::{Ticket, WorkerId};
 use crate::io::net::{Event, Net};
+use crate::io::transport::{Sealer, Transport};
 use crate::session::cx::{Action, Cx};
 use crate::session::server::{Server, ServerPool, ServerWorld};
 use crate::session::{CancelKey, Session};
@@ -33,6 +34,9 @@ use crate::worker::census::Census;
 use crate::worker::mail::{Asker, Common, Mail, Order};
 use crate::worker::servers::{CancelCall, Opening};
 use crate::worker::table::Table;
+
+/// A connection of a worker.
+pub type Line<N> = Transport<<N as Net>::Socket>;
 
 /// What a worker has a token for.
 pub(crate) enum Entry<S> {
@@ -59,21 +63,22 @@ pub(crate) enum Entry<S> {
 pub struct Worker<N: Net> {
     pub id: WorkerId,
     pub net: N,
-    common: Arc<Common<N::Socket>>,
-    world: Arc<ServerWorld<N::Socket>>,
-    table: Table<Entry<N::Socket>>,
+    common: Arc<Common<Line<N>>>,
+    world: Arc<ServerWorld<Line<N>>>,
+    sealer: Arc<dyn Sealer>,
+    table: Table<Entry<Line<N>>>,
     chunks: Chunks,
     rng: Box<dyn Rng + Send>,
     timers: Timers<u64>,
     now: Time,
-    actions: Vec<Action<N::Socket>>,
+    actions: Vec<Action<Line<N>>>,
     /// Empty lists whose memory is used while actions are carried out, and letters read.
-    spare_actions: Vec<Action<N::Socket>>,
-    letters: VecDeque<Mail<N::Socket>>,
+    spare_actions: Vec<Action<Line<N>>>,
+    letters: VecDeque<Mail<Line<N>>>,
     /// What has something to do.
     ready: VecDeque<u64>,
     /// Servers that have been handed to waiters of this worker.
-    deliveries: VecDeque<(Ticket, Box<Server<N::Socket>>)>,
+    deliveries: VecDeque<(Ticket, Box<Server<Line<N>>>)>,
     sessions: usize,
     next_session: u64,
     draining: Draining,
@@ -110,6 +115,11 @@ pub struct Counters {
     pub parked_quiet: u64,
     pub parked_heard: u64,
     pub parked_closed: u64,
+    /// Servers that had something to read when they came back; among them those whose record layer held it, which no event
+    /// would announce; and those that had ciphertext to send.
+    pub unread_checkins: u64,
+    pub decrypted_checkins: u64,
+    pub unsent_checkins: u64,
     /// Reads that were not the last because the end had been announced with them.
     pub closing_reads: u64,
     /// Waiters that left when a server was on its way to them already.
@@ -131,8 +141,9 @@ impl<N: Net> Worker<N> {
     pub fn new(
         id: WorkerId,
         net: N,
-        common: Arc<Common<N::Socket>>,
-        world: Arc<ServerWorld<N::Socket>>,
+        common: Arc<Common<Line<N>>>,
+        world: Arc<ServerWorld<Line<N>>>,
+        sealer: Arc<dyn Sealer>,
         rng: Box<dyn Rng + Send>,
     ) -> Worker<N> {
         let now = net.now();
@@ -141,6 +152,7 @@ impl<N: Net> Worker<N> {
             net,
             common,
             world,
+            sealer,
             table: Table::default(),
             chunks: Chunks::new(),
             rng,
@@ -279,11 +291,11 @@ impl<N: Net> Worker<N> {
         self.counters.turns += 1;
     }
 
-    pub fn take_mail(&mut self, into: &mut VecDeque<Mail<N::Socket>>) {
+    pub fn take_mail(&mut self, into: &mut VecDeque<Mail<Line<N>>>) {
         self.common.peers[usize::from(self.id)].mailbox.take(into);
     }
 
-    pub fn on_mail(&mut self, mail: Mail<N::Socket>) {
+    pub fn on_mail(&mut self, mail: Mail<Line<N>>) {
         match mail {
             Mail::Client { socket, peer } => self.on_client(socket, peer),
             Mail::Grant { ticket, server } => self.deliveries.push_back((ticket, server)),
@@ -307,7 +319,7 @@ impl<N: Net> Worker<N> {
             Mail::Console { token, answer } => {
                 self.with_session(token, |session, cx| session.on_console(answer, cx));
             }
-            Mail::World(world) => self.world = world,
+            Mail::World(world, sealer) => (self.world, self.sealer) = (world, sealer),
             Mail::Drain => self.on_drain(),
             Mail::Terminate { cancel } => self.on_terminate(cancel),
             Mail::Stop => self.draining = Draining::Stopped,
@@ -422,7 +434,7 @@ impl<N: Net> Worker<N> {
     pub(crate) fn with_session(
         &mut self,
         token: u64,
-        f: impl FnOnce(&mut Session<N::Socket>, &mut Cx<'_, N::Socket>),
+        f: impl FnOnce(&mut Session<Line<N>>, &mut Cx<'_, Line<N>>),
     ) {
         let Some(mut session) = self.take_session(token) else { return };
         f(&mut session, &mut self.cx());
@@ -430,7 +442,7 @@ impl<N: Net> Worker<N> {
     }
 
     /// Takes a session out of the table while it is worked on.
-    fn take_session(&mut self, token: u64) -> Option<Box<Session<N::Socket>>> {
+    fn take_session(&mut self, token: u64) -> Option<Box<Session<Line<N>>>> {
         self.current = Some(token);
         match self.table.get_mut(token) {
             Some(entry @ Entry::Session(_)) => match std::mem::replace(entry, Entry::Away) {
@@ -441,7 +453,7 @@ impl<N: Net> Worker<N> {
         }
     }
 
-    fn cx(&mut self) -> Cx<'_, N::Socket> {
+    fn cx(&mut self) -> Cx<'_, Line<N>> {
         Cx {
             now: self.now,
             rng: &mut *self.rng,
@@ -450,6 +462,7 @@ impl<N: Net> Worker<N> {
             shared: &self.common.shared,
             actions: &mut self.actions,
             draining: self.draining != Draining::No,
+            offers_tls: self.sealer.offers(),
         }
     }
 
@@ -494,13 +507,13 @@ impl<N: Net> Worker<N> {
 
     /// The same, counted where they are: what differs has been lost, or given back twice; for tests.
     pub fn held_bytes(&self) -> usize {
-        let server =
-            |server: &Server<N::Socket>| server.inbound.relay.capacity() + server.outbox.chunk_bytes();
+        let server = |server: &Server<Line<N>>| server.buffer_bytes() + server.socket.buffer_bytes();
         let entry = |token| match self.table.get(token) {
             Some(Entry::Session(session)) => {
                 let client = &session.client;
                 let servers: usize = session.links.iter().map(|link| server(&link.server)).sum();
-                client.inbound.relay.capacity() + client.outbox.chunk_bytes() + servers
+                let own = client.inbound.relay.capacity() + client.outbox.chunk_bytes();
+                own + client.socket.buffer_bytes() + servers
             }
             Some(Entry::Server(unbound)) => server(unbound),
             _ => 0,

@@ -13,13 +13,14 @@ use crate::base::time::Time;
 use crate::cluster::pool::Checkin;
 use crate::cluster::world::OpenFailure;
 use crate::io::net::{Event, Net, Socket};
+use crate::io::transport::{Ends, Got, Transport};
 use crate::session::cx::{Answer, Ask};
 use crate::session::server::{Home, Phase, Readiness, Server, ServerPool};
 use crate::session::{Closing, Unbound};
 use crate::wire::{BackendKey, encode};
 use crate::worker::lines::{self, Read};
 use crate::worker::mail::{Asker, Mail, Order};
-use crate::worker::{Entry, Worker, note};
+use crate::worker::{Entry, Line, Worker, note};
 
 /// A slot for a server that has no connection yet.
 pub(crate) struct Opening<S> {
@@ -31,7 +32,7 @@ pub(crate) struct Opening<S> {
 
 /// A connection that carries one cancel request.
 pub(crate) struct CancelCall<S> {
-    socket: S,
+    line: S,
     pub(crate) ready: Readiness,
     outbox: Outbox,
     /// The server that the request is about.
@@ -40,11 +41,11 @@ pub(crate) struct CancelCall<S> {
     until: Time,
 }
 
-type Held<N> = Box<Server<<N as Net>::Socket>>;
+type Held<N> = Box<Server<Line<N>>>;
 
 impl<N: Net> Worker<N> {
     /// Opens a server for a slot that has been taken.
-    pub(super) fn open(&mut self, pool: Arc<ServerPool<N::Socket>>, attempt: u64) {
+    pub(super) fn open(&mut self, pool: Arc<ServerPool<Line<N>>>, attempt: u64) {
         if let Ok(ip) = pool.config.host.parse::<IpAddr>() {
             let address = SocketAddr::new(ip, pool.config.port);
             return self.connect(pool, address, attempt);
@@ -69,18 +70,18 @@ impl<N: Net> Worker<N> {
         }
     }
 
-    fn connect(&mut self, pool: Arc<ServerPool<N::Socket>>, address: SocketAddr, attempt: u64) {
+    fn connect(&mut self, pool: Arc<ServerPool<Line<N>>>, address: SocketAddr, attempt: u64) {
         let tcp = self.world.config.tcp.clone();
         let token = self.table.insert(Entry::Away);
         let connected = self.net.connect(address, &tcp).and_then(|mut socket| {
             self.net.register(&mut socket, token, true)?;
-            Ok(socket)
+            Ok(Transport::plain(socket))
         });
         match connected {
-            Ok(socket) => {
+            Ok(line) => {
                 let number = self.common.next_server();
                 let mut server =
-                    Box::new(Server::new(socket, number, pool, address, attempt, self.now, &mut *self.rng));
+                    Box::new(Server::new(line, number, pool, address, attempt, self.now, &mut *self.rng));
                 server.home = Home { worker: self.id, token };
                 self.keep(server);
             }
@@ -92,7 +93,7 @@ impl<N: Net> Worker<N> {
     }
 
     /// An attempt has failed and nothing is left of it. The slot is used for the next one, or freed.
-    fn open_failed(&mut self, pool: Arc<ServerPool<N::Socket>>, attempt: u64, failure: OpenFailure) {
+    fn open_failed(&mut self, pool: Arc<ServerPool<Line<N>>>, attempt: u64, failure: OpenFailure) {
         let config = &pool.config;
         log::warn!(
             "cannot open a server connection to {}:{} for user {:?}, database {:?}: {}",
@@ -113,7 +114,7 @@ impl<N: Net> Worker<N> {
         self.refuse(tickets, failure);
     }
 
-    fn may_try_again(&self, pool: &ServerPool<N::Socket>, attempt: u64, failure: &OpenFailure) -> bool {
+    fn may_try_again(&self, pool: &ServerPool<Line<N>>, attempt: u64, failure: &OpenFailure) -> bool {
         let transient = matches!(
             failure,
             OpenFailure::Connect(_) | OpenFailure::Timeout | OpenFailure::Closed | OpenFailure::Unresolved(_)
@@ -121,7 +122,7 @@ impl<N: Net> Worker<N> {
         transient && attempt < pool.config.connect_attempts && !pool.lock().state.is_retired()
     }
 
-    fn try_again(&mut self, pool: Arc<ServerPool<N::Socket>>, attempt: u64) {
+    fn try_again(&mut self, pool: Arc<ServerPool<Line<N>>>, attempt: u64) {
         let at = self.now + pool.config.connect_attempt_delay;
         let token = self.table.insert(Entry::Opening(Box::new(Opening { pool, attempt, at })));
         self.timers.arm(token, at, Time::NEVER);
@@ -154,6 +155,9 @@ impl<N: Net> Worker<N> {
                     return self.on_unbound(server, step);
                 }
             }
+            if matches!(server.phase, Phase::Sending { .. }) && !server.socket.is_sending() {
+                return self.checkin(server);
+            }
             if !server.ready.readable {
                 let step = match server.phase {
                     Phase::Cleaning { .. } => server.on_bytes(&mut self.cx()),
@@ -167,12 +171,14 @@ impl<N: Net> Worker<N> {
                     server.tally.received += n as u64;
                     server.on_bytes(&mut self.cx())
                 }
-                Read::Nothing if server.ready.readable => {
-                    // A frame longer than anything that has business here.
-                    Unbound::Close(Closing::OutOfSync)
-                }
+                // A frame longer than anything that has business here.
+                Read::Full => Unbound::Close(Closing::OutOfSync),
                 Read::Nothing => continue,
-                Read::End | Read::Failed(_) => server.on_eof(),
+                Read::End => server.on_eof(),
+                Read::Failed(error) => {
+                    server.note_failure(&error);
+                    server.on_eof()
+                }
             };
             if !matches!(step, Unbound::Going) {
                 return self.on_unbound(server, step);
@@ -188,9 +194,9 @@ impl<N: Net> Worker<N> {
         if !server.ready.writable && !server.ready.closing {
             return false;
         }
-        match server.socket.connected() {
+        match server.socket.socket.connected() {
             Ok(()) => {
-                server.on_connected();
+                server.on_connected(self.sealer.asks());
                 true
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => false,
@@ -207,13 +213,13 @@ impl<N: Net> Worker<N> {
         let token = server.home.token;
         let Server { socket, ready, outbox, .. } = &mut **server;
         let written = lines::write(socket, ready, outbox, &mut self.chunks, |_| None)
-            .and_then(|n| lines::watch(&mut self.net, socket, token, ready).map(|()| n));
+            .and_then(|written| lines::watch(&mut self.net, socket, token, ready).map(|()| written));
         match written {
-            Ok(n) => {
-                server.tally.sent += n as u64;
-                if n > 0 && server.outbox.is_empty() && matches!(server.phase, Phase::Closing { .. }) {
+            Ok(written) => {
+                server.tally.sent += written.bytes as u64;
+                if written.any && server.outbox.is_empty() && matches!(server.phase, Phase::Closing { .. }) {
                     // The server reads Terminate and the end of the stream; its own end follows.
-                    let _ = server.socket.shutdown_write();
+                    server.socket.finish(&mut self.chunks);
                 }
                 true
             }
@@ -234,23 +240,22 @@ impl<N: Net> Worker<N> {
             }
             Unbound::Opened => {
                 let (pool, token) = (server.pool.clone(), server.home.token);
-                server.rest(&mut self.chunks);
                 if let Some(cluster) = self.world.clusters.get(&pool.config.name)
                     && cluster.pools.iter().any(|of| Arc::ptr_eq(of, &pool))
                 {
                     // Clients that log in from now on need no server for that.
                     cluster.set_base(&server.base);
                 }
-                if !server.is_settled() {
+                if server.ready.readable || !server.is_settled() || server.socket.is_sending() {
                     // More has come with the end of its login: a notice, or a part of one.
                     {
                         let mut shelf = pool.lock();
                         shelf.last_failure = None;
                         shelf.state.opened_busy();
                     }
-                    let step = self.hear_out(&mut server);
-                    return self.on_unbound(server, step);
+                    return self.checkin(server);
                 }
+                self.leave_buffers(&mut server);
                 let outcome = {
                     let mut shelf = pool.lock();
                     server.count_into(&mut shelf.tally);
@@ -260,6 +265,7 @@ impl<N: Net> Worker<N> {
                 self.after_checkin(pool, token, outcome);
             }
             Unbound::Clean => self.checkin(server),
+            Unbound::Seal => self.seal_server(server),
             Unbound::Failed(failure) => self.on_login_failed(server, failure),
             Unbound::Close(why) => {
                 match why {
@@ -306,15 +312,68 @@ impl<N: Net> Worker<N> {
         self.say_goodbye(server);
     }
 
-    /// A server that is busy comes back to its pool, or goes to whoever waits.
+    /// From here on the server's bytes go through a record layer; the login follows behind its handshake.
+    fn seal_server(&mut self, mut server: Held<N>) {
+        match self.sealer.connect(&server.pool.config.host) {
+            Ok(records) => {
+                server.socket.seal(records, Ends::AtFin, &[], &[], &mut self.chunks);
+                server.on_sealed();
+                let token = server.home.token;
+                self.keep(server);
+                self.serve_server(token);
+            }
+            Err(fault) => {
+                let failure = OpenFailure::Login(format!("its connection cannot be encrypted: {fault}"));
+                self.on_unbound(server, Unbound::Failed(failure));
+            }
+        }
+    }
+
+    /// A server that is busy comes back to its pool, or goes to whoever waits; with nothing left to be read or sent.
     pub(super) fn checkin(&mut self, mut server: Held<N>) {
         if server.cancels > 0 {
             // In quarantine: a cancel request that comes late must not hit the next client.
             server.phase = Phase::Ready;
             return self.keep(server);
         }
+        if server.socket.is_sending() {
+            return self.send_first(server);
+        }
+        server.phase = Phase::Ready;
+        if !server.ready.readable && !server.inbound.is_inside_frame() {
+            return self.park(server);
+        }
+        self.counters.unread_checkins += 1;
+        self.counters.decrypted_checkins += u64::from(server.socket.holds());
+        let step = self.hear(&mut server);
+        self.after_hearing(server, step);
+    }
+
+    /// Something has been heard from a server that nobody has asked anything.
+    fn after_hearing(&mut self, mut server: Held<N>, step: Unbound) {
+        match step {
+            Unbound::Going if server.socket.is_sending() => self.send_first(server),
+            Unbound::Going if server.is_at_rest() => self.park(server),
+            Unbound::Going => {
+                let step = self.hear_out(&mut server);
+                self.on_unbound(server, step);
+            }
+            step => self.on_unbound(server, step),
+        }
+    }
+
+    /// Before it may rest, it has to send what its record layer has made.
+    fn send_first(&mut self, mut server: Held<N>) {
+        self.counters.unsent_checkins += 1;
+        server.phase = Phase::Sending { until: self.now + server.pool.config.rollback_timeout };
+        let token = server.home.token;
+        self.keep(server);
+        self.serve_server(token);
+    }
+
+    fn park(&mut self, mut server: Held<N>) {
         let (pool, token) = (server.pool.clone(), server.home.token);
-        server.rest(&mut self.chunks);
+        self.leave_buffers(&mut server);
         let outcome = {
             let mut shelf = pool.lock();
             server.count_into(&mut shelf.tally);
@@ -329,7 +388,7 @@ impl<N: Net> Worker<N> {
         self.after_checkin(pool, token, outcome);
     }
 
-    fn after_checkin(&mut self, pool: Arc<ServerPool<N::Socket>>, token: u64, outcome: Checkin<Held<N>>) {
+    fn after_checkin(&mut self, pool: Arc<ServerPool<Line<N>>>, token: u64, outcome: Checkin<Held<N>>) {
         match outcome {
             Checkin::Parked { id } => drop(self.table.replace(token, Entry::Parked { pool, id })),
             Checkin::Granted { ticket, server } if ticket.worker == self.id => {
@@ -341,12 +400,16 @@ impl<N: Net> Worker<N> {
                 self.table.replace(server.home.token, Entry::Away);
                 self.common.post(ticket.worker, Mail::Grant { ticket, server });
             }
-            Checkin::Surplus(server) => self.say_goodbye(server),
+            Checkin::Surplus(server) => {
+                self.take_buffers(&server);
+                self.say_goodbye(server);
+            }
         }
     }
 
     /// Makes a server one of this worker's, for a session. None if that failed: it is closed then.
     pub(super) fn bind(&mut self, session: u64, mut server: Held<N>) -> Option<Held<N>> {
+        self.take_buffers(&server);
         if server.home.worker == self.id {
             self.table.replace(server.home.token, Entry::Bound { session });
             return Some(server);
@@ -369,9 +432,9 @@ impl<N: Net> Worker<N> {
         peer.mailbox.leave(Mail::Forget { token: old.token });
         server.home = Home { worker: self.id, token };
         server.armed = Time::NEVER;
-        // The new poll reports what the socket can do now.
-        server.ready = Readiness::STANDING;
-        if let Err(error) = moved.and_then(|()| self.net.register(&mut server.socket, token, false)) {
+        // The new poll reports what the socket can do now; of what has been taken from it already it knows nothing.
+        server.ready = Readiness { readable: server.socket.holds(), ..Readiness::STANDING };
+        if let Err(error) = moved.and_then(|()| self.net.register(&mut server.socket.socket, token, false)) {
             log::error!("cannot take a server over from another worker: {error}; closing it");
             self.counters.deregister_failures += 1;
             return false;
@@ -381,16 +444,14 @@ impl<N: Net> Worker<N> {
 
     /// Something has happened to a parked server. It is taken out, heard, and put back if that was of no importance.
     pub(super) fn on_parked_event(&mut self, event: Event) {
-        let Some(Entry::Parked { pool, id }) = self.table.get(event.token) else { return };
-        let taken = pool.lock().state.take(*id);
-        let Some(mut server) = taken else {
+        let Some(mut server) = self.take_parked(event.token) else {
             self.counters.parked_taken += 1;
             return;
         };
         note(&mut server.ready, event);
         if !server.ready.readable {
             self.counters.parked_quiet += 1;
-            return self.checkin(server);
+            return self.park(server);
         }
         let heard = server.inbound.relay.parsed();
         let step = self.hear(&mut server);
@@ -399,29 +460,40 @@ impl<N: Net> Worker<N> {
             (Unbound::Going, false) => self.counters.parked_heard += 1,
             _ => self.counters.parked_closed += 1,
         }
-        match step {
-            Unbound::Going if server.is_at_rest() => self.checkin(server),
-            Unbound::Going => {
-                let step = self.hear_out(&mut server);
-                self.on_unbound(server, step);
-            }
-            step => self.on_unbound(server, step),
-        }
+        self.after_hearing(server, step);
+    }
+
+    /// Takes a server out of its pool, if it is still there.
+    fn take_parked(&mut self, token: u64) -> Option<Held<N>> {
+        let Some(Entry::Parked { pool, id }) = self.table.get(token) else { return None };
+        let server = pool.lock().state.take(*id)?;
+        self.take_buffers(&server);
+        Some(server)
+    }
+
+    /// A server leaves this worker's hands. What it still holds are parts of records that have not arrived whole.
+    fn leave_buffers(&mut self, server: &mut Held<N>) {
+        server.rest(&mut self.chunks);
+        self.chunks.disown(server.buffer_bytes() + server.socket.buffer_bytes());
+    }
+
+    fn take_buffers(&mut self, server: &Held<N>) {
+        self.chunks.adopt(server.buffer_bytes() + server.socket.buffer_bytes());
     }
 
     fn hear(&mut self, server: &mut Held<N>) -> Unbound {
-        while server.ready.readable {
-            let Server { socket, ready, inbound, .. } = &mut **server;
-            let step = match lines::read(socket, ready, inbound, &mut self.chunks) {
-                Read::Bytes(_) => server.on_bytes(&mut self.cx()),
-                Read::Nothing => return Unbound::Going,
-                Read::End | Read::Failed(_) => server.on_eof(),
-            };
-            if !matches!(step, Unbound::Going) {
+        loop {
+            let step = server.on_bytes(&mut self.cx());
+            if !matches!(step, Unbound::Going) || !server.ready.readable {
                 return step;
             }
+            let Server { socket, ready, inbound, .. } = &mut **server;
+            match lines::read(socket, ready, inbound, &mut self.chunks) {
+                Read::Bytes(_) | Read::Nothing => {}
+                Read::Full => return Unbound::Close(Closing::OutOfSync),
+                Read::End | Read::Failed(_) => return server.on_eof(),
+            }
         }
-        Unbound::Going
     }
 
     /// A server has begun to say something: the rest of that must come before anybody gets it.
@@ -456,6 +528,7 @@ impl<N: Net> Worker<N> {
 
     /// A parked server has been taken out of its pool to be closed.
     pub(super) fn close_parked(&mut self, mut server: Held<N>) {
+        self.take_buffers(&server);
         if server.home.worker != self.id {
             let token = self.table.insert(Entry::Away);
             // If that fails nothing will be heard of it: its slot is free when it has had its time to go.
@@ -467,7 +540,7 @@ impl<N: Net> Worker<N> {
     fn say_goodbye(&mut self, mut server: Held<N>) {
         server.say_goodbye(self.now);
         if server.outbox.is_empty() {
-            let _ = server.socket.shutdown_write();
+            server.socket.finish(&mut self.chunks);
         }
         let token = server.home.token;
         self.keep(server);
@@ -475,7 +548,7 @@ impl<N: Net> Worker<N> {
     }
 
     /// A closing server has gone: its slot is free, and perhaps used for the next one.
-    fn free_slot(&mut self, server: Server<N::Socket>) {
+    fn free_slot(&mut self, server: Server<Line<N>>) {
         let pool = server.pool.clone();
         self.drop_server(server);
         let open = pool.lock().state.closed();
@@ -484,8 +557,10 @@ impl<N: Net> Worker<N> {
         }
     }
 
-    fn drop_server(&mut self, mut server: Server<N::Socket>) {
+    fn drop_server(&mut self, mut server: Server<Line<N>>) {
         server.release_buffers(&mut self.chunks);
+        self.timers.disarm(server.home.token, server.armed);
+        server.socket.close(&mut self.chunks);
         self.table.remove(server.home.token);
     }
 
@@ -542,17 +617,17 @@ impl<N: Net> Worker<N> {
         let token = self.table.insert(Entry::Away);
         let connected = self.net.connect(server.address, &tcp).and_then(|mut socket| {
             self.net.register(&mut socket, token, true)?;
-            Ok(socket)
+            Ok(Transport::plain(socket))
         });
         match connected {
-            Ok(socket) => {
+            Ok(line) => {
                 server.cancels += 1;
                 let mut outbox = Outbox::default();
                 outbox.own(|buf| encode::cancel_request(buf, &server.key));
                 let until = self.now + CANCEL_TIMEOUT;
                 let ready = Readiness::CONNECTING;
                 let asker = self.canceller.take();
-                let call = CancelCall { socket, ready, outbox, server: server.home.token, asker, until };
+                let call = CancelCall { line, ready, outbox, server: server.home.token, asker, until };
                 self.table.replace(token, Entry::Cancel(Box::new(call)));
                 self.timers.arm(token, until, Time::NEVER);
             }
@@ -565,13 +640,13 @@ impl<N: Net> Worker<N> {
 
     pub(super) fn serve_cancel(&mut self, token: u64) {
         let Some(Entry::Cancel(call)) = self.table.get_mut(token) else { return };
-        let CancelCall { socket, ready, outbox, .. } = &mut **call;
-        let written = lines::write(socket, ready, outbox, &mut self.chunks, |_| None);
+        let CancelCall { line, ready, outbox, .. } = &mut **call;
+        let written = lines::write(line, ready, outbox, &mut self.chunks, |_| None);
         let mut byte = [0];
         // PostgreSQL closes once it has signalled its process.
         let open = written.is_ok()
             && (!ready.readable
-                || matches!(socket.read(&mut byte), Err(error) if error.kind() == ErrorKind::WouldBlock));
+                || matches!(line.read(&mut byte, true, &mut self.chunks), Ok(Got::Nothing { .. })));
         if open {
             ready.readable = false;
         } else {
@@ -593,11 +668,13 @@ impl<N: Net> Worker<N> {
         match self.table.get_mut(call.server) {
             Some(Entry::Bound { session }) => {
                 let session = *session;
-                if let Some(Entry::Session(session)) = self.table.get_mut(session)
-                    && let Some(link) =
-                        session.links.iter_mut().find(|link| link.server.home.token == call.server)
+                if let Some(Entry::Session(of)) = self.table.get_mut(session)
+                    && let Some(link) = of.links.iter_mut().find(|link| link.server.home.token == call.server)
                 {
                     link.server.cancels -= 1;
+                    if link.server.cancels == 0 {
+                        self.with_session(session, |session, cx| session.on_cancel_ended(cx));
+                    }
                 }
             }
             Some(Entry::Server(server)) => {

@@ -3,20 +3,22 @@
 use std::net::SocketAddr;
 
 use crate::base::limits::{INCOMPLETE_FRAMES_BYTES_MAX, READS_PER_TURN_MAX};
+use crate::base::outbox::{Outbox, Piece};
 use crate::cluster::pool::{Checkout, Ticket};
 use crate::io::net::Net;
+use crate::io::transport::Ends;
 use crate::session::cx::{Action, Discard};
-use crate::session::server::Server;
+use crate::session::server::{Readiness, Server};
 use crate::session::{Client, Session, Side};
 use crate::wire::BackendKey;
 use crate::worker::lines::{self, Read};
 use crate::worker::mail::{Asker, Mail, Order};
-use crate::worker::{Entry, Worker};
+use crate::worker::{Entry, Line, Worker};
 
 impl<N: Net> Worker<N> {
-    pub(super) fn on_client(&mut self, mut socket: N::Socket, peer: SocketAddr) {
+    pub(super) fn on_client(&mut self, mut line: Line<N>, peer: SocketAddr) {
         let token = self.table.insert(Entry::Away);
-        if let Err(error) = self.net.register(&mut socket, token, false) {
+        if let Err(error) = self.net.register(&mut line.socket, token, false) {
             log::error!("cannot wait for a client: {error}");
             self.table.remove(token);
             return self.count_clients(-1);
@@ -24,7 +26,7 @@ impl<N: Net> Worker<N> {
         let key = self.make_key(token);
         self.next_session += self.common.peers.len() as u64;
         let id = self.next_session;
-        let session = Session::new(id, socket, peer, key, &self.cx());
+        let session = Session::new(id, line, peer, key, &self.cx());
         self.sessions += 1;
         self.counters.sessions += 1;
         self.table.replace(token, Entry::Session(Box::new(session)));
@@ -57,7 +59,7 @@ impl<N: Net> Worker<N> {
     }
 
     /// One read from the first socket that has something to be worked on.
-    fn read_some(&mut self, session: &mut Session<N::Socket>) -> bool {
+    fn read_some(&mut self, session: &mut Session<Line<N>>) -> bool {
         for at in 0..session.links.len() {
             if session.links[at].server.ready.readable && session.wants_read(Side::Server(at)) {
                 let server = &mut session.links[at].server;
@@ -70,7 +72,7 @@ impl<N: Net> Worker<N> {
                         session.who_mut().sent += n as u64;
                         session.on_bytes(Side::Server(at), &mut self.cx());
                     }
-                    Read::Nothing => continue,
+                    Read::Nothing | Read::Full => continue,
                     Read::End => session.on_closed(Side::Server(at), &mut self.cx()),
                     Read::Failed(error) => {
                         log::debug!("a server connection failed: {error}");
@@ -88,9 +90,12 @@ impl<N: Net> Worker<N> {
                     session.who_mut().received += n as u64;
                     session.on_bytes(Side::Client, &mut self.cx());
                 }
-                Read::Nothing => return false,
+                Read::Nothing | Read::Full => return false,
                 Read::End => session.on_closed(Side::Client, &mut self.cx()),
-                Read::Failed(_) => session.on_client_lost(&mut self.cx()),
+                Read::Failed(error) => {
+                    log::debug!("the connection of client {} failed: {error}", session.who().peer);
+                    session.on_client_lost(&mut self.cx());
+                }
             }
             return true;
         }
@@ -98,13 +103,13 @@ impl<N: Net> Worker<N> {
     }
 
     /// Writes what a session has to say and does what it asks for, until both are done; then puts it back.
-    pub(super) fn settle(&mut self, token: u64, session: Box<Session<N::Socket>>) {
+    pub(super) fn settle(&mut self, token: u64, session: Box<Session<Line<N>>>) {
         let Some(session) = self.settle_with(token, session) else { return };
         self.put_back(token, session);
     }
 
     /// A session with nothing left to do for now goes back into the table.
-    fn put_back(&mut self, token: u64, mut session: Box<Session<N::Socket>>) {
+    fn put_back(&mut self, token: u64, mut session: Box<Session<Line<N>>>) {
         session.rest(&mut self.cx());
         if self.chunks.out_bytes() > INCOMPLETE_FRAMES_BYTES_MAX && !session.is_closing() {
             session.on_pressure(&mut self.cx());
@@ -124,16 +129,25 @@ impl<N: Net> Worker<N> {
         self.arm_session(token);
     }
 
-    fn has_work(&self, session: &Session<N::Socket>) -> bool {
-        session.can_write() || !self.actions.is_empty()
+    /// There are actions to carry out, or some socket may take what waits for it.
+    fn has_work(&self, session: &Session<Line<N>>) -> bool {
+        let may_write = |ready: &Readiness, outbox: &Outbox, line: &Line<N>| {
+            ready.writable && (line.is_sending() || (!outbox.is_empty() && line.takes_data()))
+        };
+        let Session { client, links, .. } = session;
+        !self.actions.is_empty()
+            || may_write(&client.ready, &client.outbox, &client.socket)
+            || links
+                .iter()
+                .any(|link| may_write(&link.server.ready, &link.server.outbox, &link.server.socket))
     }
 
     /// The same, but the session comes back; none if it has ended.
     fn settle_with(
         &mut self,
         token: u64,
-        mut session: Box<Session<N::Socket>>,
-    ) -> Option<Box<Session<N::Socket>>> {
+        mut session: Box<Session<Line<N>>>,
+    ) -> Option<Box<Session<Line<N>>>> {
         while self.has_work(&session) {
             self.flush(token, &mut session);
             let mut actions = std::mem::replace(&mut self.actions, std::mem::take(&mut self.spare_actions));
@@ -151,21 +165,22 @@ impl<N: Net> Worker<N> {
     }
 
     /// Writes all outboxes of a session as far as their sockets take it.
-    fn flush(&mut self, token: u64, session: &mut Session<N::Socket>) {
+    fn flush(&mut self, token: u64, session: &mut Session<Line<N>>) {
         for at in 0..session.links.len() {
             let Session { client, links, .. } = session;
             let server = &mut *links[at].server;
-            if server.outbox.is_empty() || !server.ready.writable {
+            let has_nothing = server.outbox.is_empty() && !server.socket.is_sending();
+            if has_nothing || !server.ready.writable {
                 continue;
             }
             let relay = |source| (source == 0).then_some(&client.inbound.relay);
             let token = server.home.token;
             let Server { socket, ready, outbox, tally, .. } = server;
             let written = lines::write(socket, ready, outbox, &mut self.chunks, relay)
-                .and_then(|n| lines::watch(&mut self.net, socket, token, ready).map(|()| n));
+                .and_then(|written| lines::watch(&mut self.net, socket, token, ready).map(|()| written));
             match written {
-                Ok(n) => {
-                    tally.sent += n as u64;
+                Ok(written) => {
+                    tally.sent += written.bytes as u64;
                     tally.writes += 1;
                     session.on_written(Side::Server(at), &mut self.cx());
                 }
@@ -179,7 +194,8 @@ impl<N: Net> Worker<N> {
             }
         }
         let Session { client, links, .. } = session;
-        if !client.outbox.is_empty() && client.ready.writable {
+        let has_something = !client.outbox.is_empty() || client.socket.is_sending();
+        if has_something && client.ready.writable {
             let relay = |source: u8| {
                 links.get(usize::from(source).wrapping_sub(1)).map(|link| &link.server.inbound.relay)
             };
@@ -193,7 +209,7 @@ impl<N: Net> Worker<N> {
         }
     }
 
-    fn run_action(&mut self, token: u64, session: &mut Session<N::Socket>, action: Action<N::Socket>) {
+    fn run_action(&mut self, token: u64, session: &mut Session<Line<N>>, action: Action<Line<N>>) {
         match action {
             Action::Checkout { pool, number } => {
                 let ticket = Ticket { worker: self.id, session: token, number };
@@ -254,12 +270,13 @@ impl<N: Net> Worker<N> {
                 self.common.orders.send(Order::Ask { asker, ask });
             }
             Action::Console(command) => self.run_command(token, command),
+            Action::Seal { direct } => self.seal_client(session, direct),
             Action::Close => {}
         }
     }
 
     /// A server that has been granted goes to its session, or back.
-    fn hand_over(&mut self, session: &mut Session<N::Socket>, number: u32, server: Box<Server<N::Socket>>) {
+    fn hand_over(&mut self, session: &mut Session<Line<N>>, number: u32, server: Box<Server<Line<N>>>) {
         if let Some(server) = session.on_grant(number, server, &mut self.cx()) {
             self.counters.late_grants += 1;
             self.checkin(server);
@@ -267,7 +284,7 @@ impl<N: Net> Worker<N> {
     }
 
     /// A server for a waiter of this worker.
-    pub(super) fn grant(&mut self, ticket: Ticket, server: Box<Server<N::Socket>>) {
+    pub(super) fn grant(&mut self, ticket: Ticket, server: Box<Server<Line<N>>>) {
         let Some(server) = self.bind(ticket.session, server) else {
             return self.common.post(self.id, Mail::Retired { ticket });
         };
@@ -280,11 +297,36 @@ impl<N: Net> Worker<N> {
     }
 
     /// The client's socket may be closed: everything has been written, or never will be.
-    fn may_close(&mut self, session: &mut Session<N::Socket>) -> bool {
-        session.client.outbox.is_empty() || session.next_time() <= self.now
+    fn may_close(&mut self, session: &mut Session<Line<N>>) -> bool {
+        let Client { socket, outbox, .. } = &session.client;
+        let has_all = (outbox.is_empty() || !socket.takes_data()) && !socket.is_sending();
+        has_all || session.next_time() <= self.now
     }
 
-    fn end_session(&mut self, token: u64, mut session: Session<N::Socket>) {
+    /// From here on the client's bytes go through a record layer. What it has sent already belongs to that.
+    fn seal_client(&mut self, session: &mut Session<Line<N>>, direct: bool) {
+        let records = match self.sealer.accept(direct) {
+            Ok(records) => records,
+            Err(fault) => {
+                log::error!("cannot encrypt the connection of a client: {fault}");
+                return session.on_client_lost(&mut self.cx());
+            }
+        };
+        let client = &mut session.client;
+        let unsent: Vec<u8> = client
+            .outbox
+            .pieces()
+            .flat_map(|piece| if let Piece::Bytes(bytes) = piece { bytes } else { &[] })
+            .copied()
+            .collect();
+        client.outbox.clear(&mut self.chunks);
+        let arrived = client.inbound.relay.unparsed();
+        client.socket.seal(records, Ends::AtClose, arrived, &unsent, &mut self.chunks);
+        client.inbound.relay.consume(arrived.len());
+        client.ready.readable = true;
+    }
+
+    fn end_session(&mut self, token: u64, mut session: Session<Line<N>>) {
         debug_assert!(session.links.is_empty(), "a session ended with servers in its hands");
         let general = &self.world.config.general;
         let who = session.who();
@@ -297,6 +339,8 @@ impl<N: Net> Worker<N> {
             );
         }
         session.release_buffers(&mut self.chunks);
+        self.timers.disarm(token, session.armed);
+        session.client.socket.close(&mut self.chunks);
         self.table.remove(token);
         self.sessions -= 1;
         self.count_clients(-1);

@@ -1,10 +1,12 @@
 //! What is done to pools now and then, by the control thread: servers that have rested or lived long enough go, the
 //! minimum is kept, and attempts to open a server that failed are repeated.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::time::Time;
 use crate::cluster::pool::idle_since;
+use crate::io::transport::Sealer;
 use crate::session::server::ServerWorld;
 use crate::worker::mail::{Common, Mail};
 
@@ -60,8 +62,13 @@ impl Upkeep {
 
 /// Puts a new configuration into force: workers are told, then pools that it does not have are ended. In this order: a worker
 /// that finds a pool ended has the new configuration in its mailbox.
-pub fn replace_world<S>(old: &ServerWorld<S>, new: &std::sync::Arc<ServerWorld<S>>, common: &Common<S>) {
-    common.post_all(|| Mail::World(new.clone()));
+pub fn replace_world<S>(
+    old: &ServerWorld<S>,
+    new: &Arc<ServerWorld<S>>,
+    sealer: &Arc<dyn Sealer>,
+    common: &Common<S>,
+) {
+    common.post_all(|| Mail::World(new.clone(), sealer.clone()));
     for pool in old.retired(new) {
         let (servers, tickets) = pool.lock().state.retire();
         for server in servers {

@@ -33,6 +33,7 @@ pub const ALL: &[(&str, Body)] = &[
     ("config", config),
     ("session", session),
     ("talk", talk),
+    ("sql", sql),
 ];
 
 /// The scanner finds the same frames however the bytes arrive, and never looks beyond them.
@@ -646,4 +647,9 @@ fn check_server(stream: &[u8]) {
         assert!(b"PBDECSHQFdcfXp".contains(tag), "a server is sent {:?}", char::from(*tag));
     }
     assert!(rest.first().is_none_or(|tag| b"PBDECSHQFdcfXp".contains(tag)));
+}
+
+/// The lexer and the gate.
+pub fn sql(data: &[u8]) {
+    super::sql::check(data);
 }

@@ -162,6 +162,7 @@ impl Mini {
             shared: &self.shared,
             actions: &mut self.actions,
             draining: self.draining,
+            offers_tls: false,
         }
     }
 
@@ -410,7 +411,7 @@ impl Mini {
             // There is nobody else: it has been carried out.
             Action::CancelKey(_) => session.on_cancelled(&mut self.cx()),
             Action::Ask(ask) => self.asks.push_back((None, ask)),
-            Action::Console(_) | Action::Close => {}
+            Action::Console(_) | Action::Close | Action::Seal { .. } => {}
         }
     }
 
@@ -442,7 +443,7 @@ impl Mini {
         let pool = self.pool.clone();
         let mut server =
             Box::new(Server::new(line, u64::from(line), pool, address, 1, self.now, &mut self.rng));
-        server.on_connected();
+        server.on_connected(false);
         self.from_servers.insert(line, Incoming::default());
         self.unbound.insert(line, server);
     }
@@ -516,6 +517,7 @@ impl Mini {
                 let outcome = pool.lock().state.opened(server, 0, self.now);
                 self.after_checkin(line, outcome);
             }
+            Unbound::Seal => unreachable!("nobody has asked for it"),
             Unbound::Clean => {
                 assert!(server.is_settled(), "a server is called clean in the middle of something");
                 self.checkin(server);
@@ -653,7 +655,7 @@ fn read(
     let n = incoming.read(room, at_most);
     if let Some(n) = n {
         inbound.relay.fill(n);
-        inbound.learn(n, asked);
+        inbound.class.learn(n, asked);
     }
     if n.unwrap_or(0) == 0 {
         inbound.relay.rest(chunks);

@@ -4,5 +4,6 @@
 
 pub mod bodies;
 pub mod mini;
+pub mod sql;
 pub mod talk;
 pub mod toy;

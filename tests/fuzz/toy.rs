@@ -261,6 +261,16 @@ impl Toy {
                 }
                 self.complete("SELECT 1");
             }
+            ["SELECT", "NULL,", ..] => {
+                // What its client has left here: nothing that pins it, no parameter that is set.
+                let pins = told.matches("EXISTS (").count();
+                let settings = told.matches(" pg_catalog.current_setting(").count();
+                let settings = std::iter::repeat_n([None, Some(&b"t"[..])], settings).flatten();
+                let columns =
+                    std::iter::once(None).chain(std::iter::repeat_n(Some(&b"f"[..]), pins)).chain(settings);
+                data_row(&mut self.unflushed, columns.collect::<Vec<_>>().into_iter());
+                self.complete("SELECT 1");
+            }
             [""] => self.unflushed.extend_from_slice(encode::EMPTY_QUERY_RESPONSE),
             _ => {
                 data_row(&mut self.unflushed, [Some(text)].into_iter());

@@ -7,16 +7,15 @@ by message, bodies decoded; only process ids and cancel keys are left out.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 import pytest
 from pgwire import build as b
 from pgwire.client import Wire
 from pgwire.decode import Message
 from postgres import Cluster
+from scenarios import Scenario, assert_same, record
 from target import Endpoint
 
-Scenario = Callable[[Wire], None]
 SCENARIOS: list[Scenario] = []
 REPEATS = 3
 
@@ -455,39 +454,17 @@ def items(cluster: Cluster) -> None:
     cluster.sql("CREATE TABLE items (id int PRIMARY KEY, name text)", "ALTER TABLE items OWNER TO app", database="app")
 
 
-def record(connect: Callable[[], Wire], cluster: Cluster, run: Scenario) -> list[tuple]:
-    cluster.sql("TRUNCATE items", database="app")
-    wire = connect()
-    try:
-        run(wire)
-        if not wire.ended:
-            assert wire.quiet(0.02), f"more than was asked for: {wire.receive()}"
-    except OSError as error:
-        raise AssertionError(f"{error!r}; so far: {short([m.decoded() for m in wire.transcript[-8:]])}") from error
-    finally:
-        wire.close()
-    return [message.decoded() for message in wire.transcript]
-
-
-def short(messages: list[tuple]) -> str:
-    return "\n".join("  " + text[:200] + ("…" if len(text) > 200 else "") for text in map(repr, messages))
-
-
-def assert_same(direct: list[tuple], found: list[tuple]) -> None:
-    for at, (wanted, got) in enumerate(zip(direct, found)):
-        if wanted != got:
-            raise AssertionError(
-                f"message {at} differs\nbefore:\n{short(direct[max(0, at - 4):at])}\ndirectly:\n{short([wanted])}\nhere:\n{short([got])}"
-            )
-    assert len(direct) == len(found), f"{len(found)} messages instead of {len(direct)}"
-
-
 @pytest.mark.parametrize("run", SCENARIOS, ids=lambda run: run.__name__)
 def test_transcript(run: Scenario, cluster: Cluster, endpoint: Endpoint, noise: object) -> None:
     direct = Endpoint(endpoint.host, cluster.port)
-    wanted = record(lambda: direct.connect(timeout=60), cluster, run)
+
+    def play(at: Endpoint) -> list[tuple]:
+        cluster.sql("TRUNCATE items", database="app")
+        return record(lambda: at.connect(timeout=60), run)
+
+    wanted = play(direct)
     for _ in range(REPEATS):
-        assert_same(wanted, record(lambda: endpoint.connect(timeout=60), cluster, run))
+        assert_same(wanted, play(endpoint))
 
 
 def test_servers_change_under_the_tests(endpoint: Endpoint, noise: object) -> None:

@@ -248,7 +248,7 @@ impl SimClient {
         }
     }
 
-    fn wrong(&mut self, why: String) {
+    pub fn wrong(&mut self, why: String) {
         if !self.is_over() {
             self.verdict = Verdict::Wrong(format!("{why}\n  {}", self.waiting_for()));
         }

@@ -9,17 +9,20 @@ use crate::client::{SimClient, Turn};
 use crate::frame::cancel_request;
 use crate::hostile::Hostile;
 use crate::net::{SimNet, SimSocket};
+use crate::records::{Begin, Stream};
 
 /// A client with its socket.
 pub struct Guest {
     pub client: SimClient,
     net: SimNet,
     address: SocketAddr,
-    socket: Option<SimSocket>,
+    /// How its connections begin, the cancel requests' too.
+    pub begin: Begin,
+    socket: Option<Stream>,
     unsent: Vec<u8>,
     closing: bool,
     /// The connection of a cancel request, and what of it is not sent.
-    cancel: Option<(SimSocket, Vec<u8>)>,
+    cancel: Option<(Stream, Vec<u8>)>,
     /// The last turn left something to read.
     more: bool,
     /// Bytes it reads in one turn: a slow reader takes few.
@@ -32,6 +35,7 @@ impl Guest {
             client,
             net: net.clone(),
             address,
+            begin: Begin::Plain,
             socket: None,
             unsent: Vec::new(),
             closing: false,
@@ -50,14 +54,21 @@ impl Guest {
         self.client.is_over() && self.socket.is_none() && self.cancel.is_none()
     }
 
+    /// What it is waiting for, for reports.
+    pub fn describe(&self) -> String {
+        let stream = self.socket.as_ref().map(Stream::describe).unwrap_or_default();
+        format!("{}, {} unsent, {stream}", self.client.waiting_for(), self.unsent.len())
+    }
+
     /// Does all that can be done now; `true` if that was something.
     pub fn turn(&mut self) -> bool {
         let mut moved = self.cancel_turn();
         if self.client.is_over() && self.socket.is_none() {
             return moved;
         }
-        let socket = self.socket.get_or_insert_with(|| self.net.connect(self.address));
-        let edge = self.net.take_edge(socket);
+        let dial = || Stream::dial(&self.net, self.address, self.begin, u64::from(self.client.number));
+        let stream = self.socket.get_or_insert_with(dial);
+        let edge = self.net.take_edge(&stream.socket);
         if !edge && !self.more && !moved && self.client.next_time() > self.net.now() {
             return false;
         }
@@ -66,13 +77,17 @@ impl Guest {
         let mut buffer = [0; 4096];
         while bytes.len() < self.read_max {
             let room = buffer.len().min(self.read_max - bytes.len());
-            match socket.read(&mut buffer[..room]) {
+            match stream.read(&mut buffer[..room]) {
                 Ok(0) => {
                     ended = Some("end of stream".to_string());
                     break;
                 }
                 Ok(count) => bytes.extend(&buffer[..count]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::InvalidData => {
+                    self.client.wrong(error.to_string());
+                    break;
+                }
                 Err(error) => {
                     ended = Some(error.to_string());
                     break;
@@ -87,15 +102,21 @@ impl Guest {
         self.unsent.extend(send);
         self.closing |= close;
         if let Some((pid, secret)) = cancel {
-            self.cancel = Some((self.net.connect(self.address), cancel_request(pid, &secret)));
+            let stream = Stream::dial(&self.net, self.address, self.begin, u64::from(self.client.number) + 1);
+            if self.begin != Begin::Plain {
+                // A cancel request whose connection breaks may arrive much later.
+                self.net.spare(&stream.socket);
+            }
+            self.cancel = Some((stream, cancel_request(pid, &secret)));
         }
         if let Some(why) = ended {
             self.client.on_closed(&why);
             self.socket = None;
             return true;
         }
+        let Some(stream) = &mut self.socket else { return moved };
         while !self.unsent.is_empty() {
-            match socket.write(&self.unsent) {
+            match stream.write(&self.unsent) {
                 Ok(count) => {
                     self.unsent.drain(..count);
                     moved = true;
@@ -108,7 +129,8 @@ impl Guest {
                 }
             }
         }
-        if self.closing && self.unsent.is_empty() {
+        if self.closing && self.unsent.is_empty() && !stream.is_sending() {
+            stream.finish();
             self.socket = None;
             moved = true;
         }
@@ -116,13 +138,14 @@ impl Guest {
     }
 
     fn cancel_turn(&mut self) -> bool {
-        let Some((socket, packet)) = &mut self.cancel else { return false };
-        if !self.net.take_edge(socket) {
+        let Some((stream, packet)) = &mut self.cancel else { return false };
+        if !self.net.take_edge(&stream.socket) {
             return false;
         }
         let mut moved = false;
+        let ended = !matches!(stream.read(&mut [0; 64]), Err(error) if error.kind() == ErrorKind::WouldBlock);
         while !packet.is_empty() {
-            match socket.write(packet) {
+            match stream.write(packet) {
                 Ok(count) => {
                     packet.drain(..count);
                     moved = true;
@@ -131,27 +154,28 @@ impl Guest {
                 Err(_) => packet.clear(),
             }
         }
-        match socket.read(&mut [0; 64]) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => moved,
-            _ => {
-                self.cancel = None;
-                self.client.cancel_done();
-                true
-            }
+        if ended {
+            self.cancel = None;
+            self.client.cancel_done();
+            return true;
         }
+        moved
     }
 }
 
 /// A hostile client with its socket.
 pub struct Intruder {
     pub hostile: Hostile,
+    net: SimNet,
     socket: Option<SimSocket>,
     unsent: Vec<u8>,
+    has_begun: bool,
 }
 
 impl Intruder {
     pub fn new(net: &SimNet, address: SocketAddr, hostile: Hostile) -> Intruder {
-        Intruder { hostile, socket: Some(net.connect(address)), unsent: Vec::new() }
+        let socket = Some(net.connect(address));
+        Intruder { hostile, net: net.clone(), socket, unsent: Vec::new(), has_begun: false }
     }
 
     /// The other side has ended it, or it has been told to go.
@@ -165,6 +189,11 @@ impl Intruder {
 
     /// Does all that can be done now; `true` if that was something.
     pub fn turn(&mut self) -> bool {
+        let Some(socket) = &self.socket else { return false };
+        // Each turn goes on until nothing more can be done.
+        if !self.net.take_edge(socket) && std::mem::replace(&mut self.has_begun, true) {
+            return false;
+        }
         let mut moved = false;
         loop {
             let Some(socket) = &mut self.socket else { return moved };

@@ -7,8 +7,9 @@ use std::sync::OnceLock;
 
 use pgdog::base::time::Time;
 
-use crate::net::{PollId, SimNet, SimSocket};
+use crate::net::{PollId, SimNet};
 use crate::postgres::{BackendId, Ended, SimPg};
+use crate::records::Stream;
 
 /// `PqRecvBuffer`: what a backend reads at once.
 const READ_BYTES: usize = 8192;
@@ -18,7 +19,9 @@ pub struct PgHost {
     pub address: SocketAddr,
     net: SimNet,
     poll: PollId,
-    sockets: BTreeMap<BackendId, SimSocket>,
+    sockets: BTreeMap<BackendId, Stream>,
+    /// What a record layer had to complain of.
+    pub faults: Vec<String>,
 }
 
 /// `SIM_BACKEND=7` shows what goes to and from that backend, 0 of all.
@@ -38,7 +41,14 @@ static SHOWN: OnceLock<Option<u32>> = OnceLock::new();
 impl PgHost {
     pub fn new(net: &SimNet, address: SocketAddr, server: SimPg) -> PgHost {
         net.listen(address);
-        PgHost { server, address, net: net.clone(), poll: net.new_poll(), sockets: BTreeMap::new() }
+        PgHost {
+            server,
+            address,
+            net: net.clone(),
+            poll: net.new_poll(),
+            sockets: BTreeMap::new(),
+            faults: Vec::new(),
+        }
     }
 
     pub fn next_time(&self) -> Time {
@@ -52,7 +62,7 @@ impl PgHost {
         while let Some(socket) = self.net.accept(self.address) {
             let id = self.server.accept();
             let _ = self.net.register(&socket, self.poll, u64::from(id.0), true);
-            self.sockets.insert(id, socket);
+            self.sockets.insert(id, Stream::plain(socket));
         }
         self.server.on_time(now);
         // What one backend does may let another go on.
@@ -71,9 +81,12 @@ impl PgHost {
 
     fn pump(&mut self, id: BackendId, now: Time) {
         loop {
-            let Some(socket) = self.sockets.get_mut(&id) else { return };
+            let Some(stream) = self.sockets.get_mut(&id) else { return };
+            if stream.flush().is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+                return;
+            }
             if !self.server.output(id).is_empty() {
-                match socket.write(self.server.output(id)) {
+                match stream.write(self.server.output(id)) {
                     Ok(count) => {
                         show("<", id, now, &self.server.output(id)[..count]);
                         self.server.sent(id, count, now);
@@ -83,10 +96,14 @@ impl PgHost {
                 }
                 continue;
             }
+            if self.server.take_sealing(id) {
+                stream.seal(u64::from(id.0));
+            }
             if let Some(ended) = self.server.closed(id) {
-                let socket = self.sockets.remove(&id);
-                if let (Some(socket), Ended::Reset) = (socket, ended) {
-                    socket.abort();
+                match (self.sockets.remove(&id), ended) {
+                    (Some(stream), Ended::Reset) => stream.abort(),
+                    (Some(mut stream), Ended::Closed) => stream.finish(),
+                    (None, _) => {}
                 }
                 self.server.forget(id);
                 return;
@@ -95,14 +112,19 @@ impl PgHost {
                 return;
             }
             let mut buffer = [0; READ_BYTES];
-            match socket.read(&mut buffer) {
+            match stream.read(&mut buffer) {
                 Ok(0) => self.server.on_eof(id, now),
                 Ok(count) => {
                     show(">", id, now, &buffer[..count]);
                     self.server.on_bytes(id, &buffer[..count], now);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(_) => self.server.on_reset(id, now),
+                Err(error) => {
+                    if error.kind() == ErrorKind::InvalidData {
+                        self.faults.push(format!("{id:?}: {error}"));
+                    }
+                    self.server.on_reset(id, now);
+                }
             }
         }
     }
@@ -110,20 +132,20 @@ impl PgHost {
     /// Clients that have a process, as far as the other side has to know of it: not those whose connection broke, nor
     /// those that a fault keeps from seeing its end.
     pub fn clients(&self) -> usize {
-        let counts = |(id, socket): &(&BackendId, &SimSocket)| {
-            self.server.is_client(**id) && !self.net.is_broken(socket)
+        let counts = |(id, stream): &(&BackendId, &Stream)| {
+            self.server.is_client(**id) && !self.net.is_broken(&stream.socket)
         };
         self.sockets.iter().filter(counts).count()
     }
 
     /// The same, each in words.
     pub fn describe(&self) -> String {
-        let line = |(id, socket): (&BackendId, &SimSocket)| {
+        let line = |(id, stream): (&BackendId, &Stream)| {
             let seen = self.server.seen().into_iter().find(|seen| seen.id == *id);
-            let broken = self.net.is_broken(socket);
+            let broken = self.net.is_broken(&stream.socket);
             format!(
                 "{id:?} socket {:?} broken {broken}, client {}: {seen:?}",
-                socket.id(),
+                stream.socket.id(),
                 self.server.is_client(*id)
             )
         };
@@ -132,6 +154,10 @@ impl PgHost {
 
     /// Connections of the network that the server holds open, except those that a fault keeps from seeing their end.
     pub fn open(&self) -> usize {
-        self.sockets.keys().filter(|id| !self.server.is_silent(**id)).count()
+        self.sockets.len() - self.silent()
+    }
+
+    pub fn silent(&self) -> usize {
+        self.sockets.keys().filter(|id| self.server.is_silent(**id)).count()
     }
 }

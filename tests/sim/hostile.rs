@@ -18,6 +18,8 @@ pub enum Harm {
     Noise,
     /// Half of a message, then nothing.
     HalfMessage,
+    /// The same with a message that is held until it is whole.
+    HalfLarge,
     /// A message that announces a gigabyte.
     HugeMessage,
     /// Parse after Parse, never a Sync, nothing read.
@@ -110,6 +112,10 @@ impl Hostile {
                     let message = query("select 'half of a message'");
                     let part = 1 + self.rng.below(message.len() as u64 - 1) as usize;
                     message[..part].to_vec()
+                }
+                Harm::HalfLarge if count == 1 => {
+                    let message = parse("", &"l".repeat(60_000), &[]);
+                    message[..message.len() - 1].to_vec()
                 }
                 Harm::HugeMessage if count == 1 => [b"Q".as_slice(), &[0x3f, 0xff, 0xff, 0xff]].concat(),
                 Harm::HugeMessage => vec![b' '; 4000],

@@ -12,5 +12,6 @@ mod net;
 mod postgres;
 mod proxy;
 mod real;
+mod records;
 mod script;
 mod transcript;

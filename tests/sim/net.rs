@@ -324,6 +324,17 @@ impl SimNet {
         self.core().break_both(socket.id);
     }
 
+    /// Chance does not break this connection.
+    pub fn spare(&self, socket: &SimSocket) {
+        let mut core = self.core();
+        let peer = core.ends.get(&socket.id).map(|end| end.peer);
+        for id in [Some(socket.id), peer].into_iter().flatten() {
+            if let Some(end) = core.ends.get_mut(&id) {
+                end.spared = true;
+            }
+        }
+    }
+
     /// One of the sides has had a reset, or given one.
     pub fn is_broken(&self, socket: &SimSocket) -> bool {
         let core = self.core();

@@ -58,6 +58,8 @@ pub struct Backend {
     pub rng: SeededRng,
     pub wish: Wish,
     pub ssl_asked: bool,
+    /// It has said that it will encrypt.
+    pub sealing: bool,
     pub gss_asked: bool,
     /// Counts against the server's limit of connections.
     pub is_client: bool,
@@ -110,6 +112,7 @@ impl Backend {
             rng,
             wish: Wish::default(),
             ssl_asked: false,
+            sealing: false,
             gss_asked: false,
             is_client: false,
             extended: false,

@@ -180,6 +180,15 @@ impl Session {
                 shared.signals.push((values[0].int() as i32, signal));
                 Value::Bool(true)
             }
+            "exists" => Value::Bool(match values[0].text().as_str() {
+                "pg_depend" => !self.temporary.is_empty(),
+                "pg_cursors" => self.portals.values().any(|portal| portal.hold),
+                "pg_locks" => shared.locks.is_held_by(self.pid),
+                "pg_prepared_statements" => self.statements.values().any(|prepared| prepared.from_sql),
+                "pg_listening_channels" => !self.listening.is_empty(),
+                other => return Err(PgError::error("42P01", format!("relation \"{other}\" does not exist"))),
+            }),
+            "source_is_session" => Value::Bool(self.gucs.is_of_session(&values[1].text())),
             "pg_is_in_recovery" => Value::Bool(self.gucs.is_on("in_hot_standby")),
             "current_database" => Value::Text(database),
             "current_user" | "session_user" => Value::Text(self.user.clone()),

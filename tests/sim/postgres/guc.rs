@@ -191,9 +191,19 @@ impl Gucs {
                 self.custom.insert(key.clone());
             }
         }
-        let value = self.reset.get(&key).cloned().unwrap_or_default();
-        self.put(key, value, local);
+        if local {
+            let value = self.reset.get(&key).cloned().unwrap_or_default();
+            self.put(key, value, local);
+        } else {
+            self.levels.local.remove(&key);
+            self.levels.session.remove(&key);
+        }
         Ok(())
+    }
+
+    /// pg_settings.source: whether it was set in this session.
+    pub fn is_of_session(&self, name: &str) -> bool {
+        self.levels.session.contains_key(&name.to_ascii_lowercase())
     }
 
     pub fn reset_all(&mut self) {

@@ -47,6 +47,11 @@ impl Locks {
         })
     }
 
+    /// Whether a session holds any.
+    pub fn is_held_by(&self, pid: i32) -> bool {
+        self.0.values().any(|lock| lock.holder == Some(pid))
+    }
+
     /// pg_advisory_unlock
     pub fn release(&mut self, database: &str, key: i64, pid: i32) -> bool {
         let Some(lock) = self.0.get_mut(&(database.to_string(), key)) else { return false };

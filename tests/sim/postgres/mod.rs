@@ -179,6 +179,11 @@ impl SimPg {
         ended.then_some(if backend.reset { Ended::Reset } else { Ended::Closed })
     }
 
+    /// The backend has agreed to encrypt: from the next byte on.
+    pub fn take_sealing(&mut self, id: BackendId) -> bool {
+        self.backends.get_mut(&id).is_some_and(|backend| std::mem::take(&mut backend.sealing))
+    }
+
     /// Whether the backend would take bytes from its socket now.
     pub fn is_reading(&self, id: BackendId) -> bool {
         self.backends.get(&id).is_some_and(Backend::is_reading)

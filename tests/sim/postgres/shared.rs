@@ -47,6 +47,8 @@ pub struct Config {
     /// How long the slot of a closed connection stays taken.
     pub exit: Duration,
     pub refuse: Refuse,
+    /// Clients may encrypt.
+    pub ssl: bool,
     /// Iterations of SCRAM; PostgreSQL has 4096, which is slow without optimization.
     pub scram_iterations: u32,
 }
@@ -62,6 +64,7 @@ impl Default for Config {
             think_max: Duration::ZERO,
             exit: Duration::ZERO,
             refuse: Refuse::No,
+            ssl: false,
             scram_iterations: 4096,
         }
     }

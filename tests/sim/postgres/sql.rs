@@ -862,6 +862,9 @@ impl Parser<'_> {
             }
             Kind::Symbol("(") => {
                 self.next();
+                if self.is_word("select") {
+                    return Ok(self.catalog_query("source_is_session"));
+                }
                 let inner = self.comparison()?;
                 self.expect(")")?;
                 Ok(inner)
@@ -882,6 +885,9 @@ impl Parser<'_> {
                     }
                     _ => {}
                 }
+                if word == "exists" && self.eat("(") {
+                    return Ok(self.catalog_query("exists"));
+                }
                 let word = if word == "pg_catalog" && self.eat(".") { self.name()? } else { word };
                 if !self.eat("(") {
                     return Ok(Expr::Column(word));
@@ -898,6 +904,24 @@ impl Parser<'_> {
             }
             _ => self.fail(),
         }
+    }
+
+    /// A subquery of a catalog, up to its closing parenthesis. What it asks for is told by the relation that it reads and
+    /// by the last constant in it.
+    fn catalog_query(&mut self, function: &str) -> Expr {
+        let (mut depth, mut relation, mut constant) = (1, String::new(), String::new());
+        while depth > 0 && *self.peek() != Kind::End {
+            match self.next() {
+                Kind::Symbol("(") => depth += 1,
+                Kind::Symbol(")") => depth -= 1,
+                Kind::Text(text) => constant = text,
+                Kind::Word(word) if word == "from" && relation.is_empty() => {
+                    relation = self.table().map(|name| name.name).unwrap_or_default();
+                }
+                _ => {}
+            }
+        }
+        Expr::Call { name: function.to_string(), arguments: vec![Expr::Text(relation), Expr::Text(constant)] }
     }
 
     fn type_name(&mut self) -> Res<Type> {

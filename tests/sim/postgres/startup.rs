@@ -66,7 +66,14 @@ impl Backend {
             }
             80_877_103 if !self.ssl_asked => {
                 self.ssl_asked = true;
-                self.refuse_encryption(shared);
+                if shared.config.ssl && shared.config.refuse != Refuse::Silent {
+                    self.gss_asked = true;
+                    self.sealing = true;
+                    self.out.raw(b"S");
+                    self.out.flush();
+                } else {
+                    self.refuse_encryption(shared);
+                }
             }
             80_877_104 if !self.gss_asked => {
                 self.gss_asked = true;

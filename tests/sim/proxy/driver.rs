@@ -10,7 +10,7 @@ use pgdog::worker::Worker;
 use pgdog::worker::mail::Mail;
 
 use super::bug::SimBug;
-use super::wire::{Shared, Wire, WorkerNet};
+use super::wire::{Line, Shared, WorkerNet};
 use crate::net::{PollId, SimNet};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct Driver {
     poll: PollId,
     shared: Shared,
     stage: Stage,
-    letters: VecDeque<Mail<Wire>>,
+    letters: VecDeque<Mail<Line>>,
     events: VecDeque<Event>,
     left: usize,
     last_grant: Option<Ticket>,
@@ -141,7 +141,7 @@ impl Driver {
         }
     }
 
-    fn letter(&mut self, letter: Mail<Wire>) -> Option<Mail<Wire>> {
+    fn letter(&mut self, letter: Mail<Line>) -> Option<Mail<Line>> {
         match letter {
             Mail::Grant { mut ticket, server } => {
                 if server.pool.lock().state.is_retired() {

@@ -22,6 +22,7 @@ use pgdog::base::rng::{Rng, SeededRng};
 use pgdog::base::time::Time;
 use pgdog::cluster::shared::Shared as Global;
 use pgdog::cluster::world::World;
+use pgdog::io::transport::Sealer;
 use pgdog::session::errors::ClientError;
 use pgdog::session::server::ServerWorld;
 use pgdog::worker::Worker;
@@ -34,20 +35,17 @@ use self::check::{Watch, memory_budget};
 use self::driver::Driver;
 use self::operator::Operator;
 use self::scene::{PG_NAME, PG_PORT, Scene};
-use self::wire::{Backstage, OrderBox, Shared, Wire, WorkerNet, WorkerRegistrar, WorkerWake};
+use self::wire::{Backstage, Line, OrderBox, Shared, Wire, WorkerNet, WorkerRegistrar, WorkerWake};
 use crate::client::{ASIDE, Plan, SimClient, Unreported, Verdict};
 use crate::guest::{Guest, Intruder};
 use crate::host::PgHost;
 use crate::hostile::{HARMS, Hostile};
 use crate::net::{Answer, SimNet, SimSocket};
 use crate::postgres::{self, Fault, Lie, Method, Refuse, SimPg};
+use crate::records::{Begin, ToySealer};
 
-/// Simulated time in which all that is left must end once nothing fails any more.
-const END_MAX: Duration = Duration::from_secs(60);
-/// Simulated time after which nothing new fails.
-const FAULTS_MAX: Duration = Duration::from_secs(20);
-/// The same before the first client has come: for whoever waits for the checkout of a whole run.
-const CLEAN_MAX: Duration = Duration::from_secs(90);
+/// How long a server may live on whose query was cancelled although it was the proxy's own.
+const CANCELLED_MAX: Duration = Duration::from_secs(5);
 /// Steps of a run; more means that something turns on the spot.
 const STEPS_MAX: u64 = 5_000_000;
 /// How often in a row a worker may serve what has nothing to do.
@@ -80,8 +78,9 @@ pub struct Run {
     rng: SeededRng,
     shared: Shared,
     host: PgHost,
-    common: Arc<Common<Wire>>,
-    world: Arc<ServerWorld<Wire>>,
+    common: Arc<Common<Line>>,
+    world: Arc<ServerWorld<Line>>,
+    sealer: Arc<dyn Sealer>,
     drivers: Vec<Driver>,
     watches: Vec<Watch>,
     upkeep: Upkeep,
@@ -92,10 +91,15 @@ pub struct Run {
     intruders: Vec<Intruder>,
     operator: Option<Operator>,
     late_cancels: Vec<(SimSocket, Vec<u8>)>,
+    /// Queries of the proxy's own that a cancel has hit, until when their server must have gone: that is right only where
+    /// `query_timeout` ends it.
+    hit: Vec<(Time, i32, String)>,
     next_fault: Time,
     /// When a listener or a login that refuses is well again.
     better_at: Time,
     healed_at: Time,
+    /// The next order to reload is carried out, not put off.
+    is_reload_near: bool,
     shutdown: Shutdown,
     /// Statements after which it begins.
     shutdown_at: Option<u64>,
@@ -114,7 +118,10 @@ fn pg_address() -> SocketAddr {
 
 impl Run {
     pub fn new(seed: u64, bug: Option<SimBug>) -> Run {
-        let scene = Scene::new(seed);
+        Run::of(Scene::new(seed), seed, bug)
+    }
+
+    pub fn of(scene: Scene, seed: u64, bug: Option<SimBug>) -> Run {
         let mut rng = SeededRng::new(seed);
         let net = SimNet::new(seed, scene.settings.clone());
         let mut config =
@@ -123,6 +130,7 @@ impl Run {
         config.users.insert("scrammer".into(), Method::Scram("geheim".into()));
         config.users.insert("plainer".into(), Method::Plain("geheim".into()));
         config.think_max = scene.think_max;
+        config.ssl = scene.ssl;
         let host = PgHost::new(&net, pg_address(), SimPg::new(config, seed));
         net.listen(proxy_address());
 
@@ -150,20 +158,32 @@ impl Run {
             bugs: AtomicUsize::new(0),
         });
         let world = Arc::new(World::build(config, None));
+        let seeds = shared.clone();
+        let sealer: Arc<dyn Sealer> = Arc::new(ToySealer {
+            offers: scene.sealed_percent > 0,
+            asks: scene.asks,
+            seed: Box::new(move || seeds.lock().rng.next_u64()),
+        });
         let mut drivers = Vec::new();
         for (id, poll) in polls.iter().enumerate() {
             let worker_net = WorkerNet { net: net.clone(), poll: *poll, shared: shared.clone() };
             let worker_rng = Box::new(SeededRng::new(seed ^ (id as u64) << 40 ^ 0x574f));
-            let worker = Worker::new(id as u16, worker_net, common.clone(), world.clone(), worker_rng);
+            let worker =
+                Worker::new(id as u16, worker_net, common.clone(), world.clone(), sealer.clone(), worker_rng);
             drivers.push(Driver::new(worker, &net, *poll, &shared));
         }
         let watches = world.pools.iter().cloned().map(Watch::new).collect();
         let operator = (!scene.commands.is_empty())
             .then(|| Operator::new(&net, proxy_address(), seed, scene.commands.clone()));
         let intruders = (0..scene.intruders).map(|_| {
-            let harm = HARMS[rng.below(HARMS.len() as u64) as usize];
+            let harms = if scene.harms.is_empty() { &HARMS[..] } else { &scene.harms };
+            let harm = harms[rng.below(harms.len() as u64) as usize];
             let user = scene.users[rng.below(scene.users.len() as u64) as usize].name;
-            Intruder::new(&net, proxy_address(), Hostile::new(harm, seed, user, "postgres", 300_000))
+            Intruder::new(
+                &net,
+                proxy_address(),
+                Hostile::new(harm, seed, user, "postgres", scene.intruder_bytes),
+            )
         });
         let intruders = intruders.collect();
         Run {
@@ -174,6 +194,7 @@ impl Run {
             host,
             common,
             world,
+            sealer,
             drivers,
             watches,
             upkeep: Upkeep::new(Time::ZERO),
@@ -184,9 +205,11 @@ impl Run {
             intruders,
             operator,
             late_cancels: Vec::new(),
+            hit: Vec::new(),
             next_fault: Time::ZERO,
             better_at: Time::NEVER,
             healed_at: Time::NEVER,
+            is_reload_near: false,
             shutdown: Shutdown::default(),
             shutdown_at: scene.shutdown_at,
             is_closing: false,
@@ -234,7 +257,8 @@ impl Run {
             self.host.server.create_table("postgres", &format!("t{number}"));
             let rng = &mut self.rng;
             let user = &self.scene.users[rng.below(self.scene.users.len() as u64) as usize];
-            let (units, think) = (self.scene.units, Duration::from_micros(rng.below(3_000)));
+            let think_max = self.scene.client_think_max.as_micros() as u64;
+            let (units, think) = (self.scene.units, Duration::from_micros(rng.below(think_max)));
             let plan = Plan {
                 user: user.name.into(),
                 password: "geheim".into(),
@@ -256,6 +280,9 @@ impl Run {
             let mut guest = Guest::new(&self.net, proxy_address(), SimClient::new(number, self.seed, plan));
             if rng.below(5) == 0 {
                 guest.read_max = 1 + rng.below(500) as usize;
+            }
+            if rng.below(100) < self.scene.sealed_percent {
+                guest.begin = if rng.below(3) == 0 { Begin::Direct } else { Begin::Asking };
             }
             self.guests.push((start, guest));
         }
@@ -289,15 +316,25 @@ impl Run {
         self.report.statements += executed;
         for (pid, text) in self.host.server.take_cancelled() {
             let is_wanted = text.contains("pg_sleep") || self.shutdown.has_begun();
-            if (self.scene.is_clean && !is_wanted) || text.contains("pg_catalog.set_config") {
+            if self.scene.is_clean && (!is_wanted || text.contains("pg_catalog.set_config")) {
                 return Err(format!("a cancel hit {text:?} of process {pid}"));
+            }
+            if text.contains("pg_catalog.set_config") {
+                self.hit.push((now + CANCELLED_MAX, pid, text));
+            }
+        }
+        if !self.hit.is_empty() {
+            let seen = self.host.server.seen();
+            self.hit.retain(|(_, pid, _)| seen.iter().any(|seen| seen.pid == *pid));
+            if let Some((_, pid, text)) = self.hit.iter().find(|(until, ..)| *until < now) {
+                return Err(format!("a cancel hit {text:?} of process {pid}, which lives on"));
             }
         }
         self.invite();
+        if let Some(fault) = self.host.faults.pop() {
+            return Err(format!("a server could not read what it was sent: {fault}"));
+        }
         let slots: usize = self.watches.iter().map(|watch| watch.pool.config.size).sum();
-        // A server that could not be taken over is closed without a goodbye: its end is still on the way.
-        let lost: u64 = self.drivers.iter().map(|driver| driver.worker.counters.deregister_failures).sum();
-        let slots = slots + lost as usize;
         let clients = self.host.clients();
         if clients > slots {
             let (seen, pools) = (self.host.describe(), self.pools());
@@ -361,7 +398,7 @@ impl Run {
             let fewest = peers.min_by_key(|(_, peer)| peer.clients.load(Ordering::Relaxed));
             if let Some((worker, to)) = fewest {
                 to.clients.fetch_add(1, Ordering::Relaxed);
-                let socket = Wire::accepted(socket, &self.net, &self.shared);
+                let socket = Line::plain(Wire::accepted(socket, &self.net, &self.shared));
                 let peer = SocketAddr::from(([10, 0, 1, 1], 40_000));
                 self.common.post(worker as u16, Mail::Client { socket, peer });
             }
@@ -373,10 +410,21 @@ impl Run {
             due.map(|at| shared.orders.remove(at).1)
         };
         if let Some(order) = order {
+            let reloads = matches!(order, Order::Control { command: Command::Reload, .. });
+            if reloads && !std::mem::replace(&mut self.is_reload_near, reloads) {
+                // So that workers are in the middle of something, and servers on their way to them.
+                self.hold_others();
+                let delay = Duration::from_micros(self.rng.below(5_000));
+                self.shared.lock().orders.push((now + delay, order));
+                return true;
+            }
+            self.is_reload_near &= !reloads;
             self.order(order);
             return true;
         }
         if self.shutdown.next_time() <= now {
+            // Servers that one worker frees are on their way to clients of the others, who are to be ended.
+            self.hold_others();
             self.shutdown.advance(&self.world, &self.common, now);
             return true;
         }
@@ -386,6 +434,17 @@ impl Run {
             return true;
         }
         false
+    }
+
+    /// All threads but one do not get the processor for a while.
+    fn hold_others(&mut self) {
+        let spared = self.rng.below(self.drivers.len() as u64) as usize;
+        let until = self.net.now() + Duration::from_micros(5_000 + self.rng.below(5_000));
+        for (at, driver) in self.drivers.iter_mut().enumerate() {
+            if at != spared {
+                driver.held_until = driver.held_until.max(until);
+            }
+        }
     }
 
     fn order(&mut self, order: Order) {
@@ -436,7 +495,7 @@ impl Run {
         config.keep_running(&self.world.config);
         self.common.shared.statements().set_limit(config.general.prepared_statements_limit);
         let world = Arc::new(World::build(Arc::new(config), Some(&self.world)));
-        replace_world(&self.world, &world, &self.common);
+        replace_world(&self.world, &world, &self.sealer, &self.common);
         let new = world.retired(&self.world).cloned().map(Watch::new);
         self.watches.extend(new);
         self.world = world;
@@ -536,8 +595,7 @@ impl Run {
             self.step()?;
             let now = self.net.now();
             let enough = self.report.statements >= self.scene.statements as u64 || self.shutdown.has_ended();
-            let limit = if self.scene.is_clean { CLEAN_MAX } else { FAULTS_MAX };
-            if !self.is_healed() && (enough || now > Time::ZERO + limit) {
+            if !self.is_healed() && (enough || now > Time::ZERO + self.scene.lasts) {
                 self.heal();
             }
             if self.shutdown_at.is_some_and(|at| self.report.statements >= at) {
@@ -546,12 +604,11 @@ impl Run {
             if self.is_over() && self.is_healed() {
                 return Ok(());
             }
-            if self.is_healed() && now > self.healed_at + END_MAX {
-                let waiting: Vec<_> =
-                    self.guests.iter().map(|(_, guest)| guest.client.waiting_for()).collect();
+            if self.is_healed() && now > self.healed_at + self.scene.ends_within {
+                let waiting: Vec<_> = self.guests.iter().map(|(_, guest)| guest.describe()).collect();
                 return Err(format!(
                     "stuck, {} s after the last fault; pools {}; console {}:\n{}\n{}",
-                    END_MAX.as_secs(),
+                    self.scene.ends_within.as_secs(),
                     self.pools(),
                     self.operator.as_ref().is_none_or(Operator::is_gone),
                     waiting.join("\n"),
@@ -699,6 +756,8 @@ impl Run {
         while self.net.now() < until {
             self.step()?;
         }
+        // Letters that can wait until their worker wakes for something else are read.
+        self.common.post_all(|| Mail::Cancelled { token: u64::MAX });
         self.until_rest(false)?;
         // As at a shutdown.
         self.is_closing = true;
@@ -739,6 +798,9 @@ impl Run {
             self.drivers.iter().map(|driver| of(&driver.worker)).sum()
         };
         let clients: usize = self.common.peers.iter().map(|p| p.clients.load(Ordering::Relaxed)).sum();
+        // A parked server may have fallen silent, which nobody can know before it is used.
+        let (open, silent) = (self.host.open(), self.host.silent());
+        let open = if open < idle && open + silent >= idle { idle } else { open };
         let left = [
             ("clients counted", clients, 0),
             ("sessions", sum(Worker::session_count), 0),
@@ -746,7 +808,7 @@ impl Run {
             ("bytes of buffers", sum(Worker::buffer_bytes), 0),
             ("timers", if timers_too { sum(Worker::timer_count) } else { 0 }, 0),
             ("things to serve", sum(Worker::ready_count), 0),
-            ("connections at the server", self.host.open(), idle),
+            ("connections at the server", open, idle),
             ("locks", self.host.server.locks_held(), 0),
         ];
         match left.iter().find(|(_, count, wanted)| count != wanted) {
@@ -767,6 +829,9 @@ impl Run {
         for driver in &self.drivers {
             let counters = &driver.worker.counters;
             let marks = [
+                ("bytes already decrypted when a server moves", counters.decrypted_checkins),
+                ("a server comes back with something to read", counters.unread_checkins),
+                ("a server comes back with ciphertext to send", counters.unsent_checkins),
                 ("a late event at home after a steal", counters.parked_taken),
                 ("a late event for nothing", counters.late_events),
                 ("a parked server has an event and nothing to say", counters.parked_quiet),

@@ -68,6 +68,11 @@ fn a_skipped_parse_believed_prepared() {
 }
 
 #[test]
+fn a_record_layer_believed_empty() {
+    find("a record layer believed empty", Some(Bug::ForgottenRecords), None);
+}
+
+#[test]
 fn a_lost_letter() {
     find("a lost letter", None, Some(SimBug::LostLetter));
 }

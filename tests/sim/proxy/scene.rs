@@ -7,11 +7,20 @@ use pgdog::config::Config;
 use pgdog::config::load::{Sources, Text, build};
 
 use super::operator;
+use crate::hostile::Harm;
 use crate::net::Settings;
 
 pub const PG_PORT: u16 = 5432;
 /// A name that the simulated resolver knows.
 pub const PG_NAME: &str = "db.example";
+
+/// Simulated time in which all that is left must end once nothing fails any more.
+const END_MAX: Duration = Duration::from_secs(60);
+/// Simulated time after which nothing new fails.
+const FAULTS_MAX: Duration = Duration::from_secs(20);
+/// The same before the first client has come: for whoever waits for the checkout of a whole run.
+const CLEAN_MAX: Duration = Duration::from_secs(90);
+const DAY: Duration = Duration::from_secs(86_400);
 
 #[derive(Clone, Debug)]
 pub struct UserScene {
@@ -45,8 +54,21 @@ pub struct Scene {
     /// Mean pause between two faults, in microseconds.
     pub fault_pause: u64,
     pub lies: bool,
+    /// Chance in percent that a client encrypts; the proxy offers it if it is not zero.
+    pub sealed_percent: u64,
+    /// The proxy asks servers for encryption, and they know it.
+    pub asks: bool,
+    pub ssl: bool,
     /// Everything is shut down after so many statements, whatever the clients are at.
     pub shutdown_at: Option<u64>,
+    /// Longest pause of a client.
+    pub client_think_max: Duration,
+    /// Simulated time after which nothing new fails and nobody new comes, and in which everybody must have ended then.
+    pub lasts: Duration,
+    pub ends_within: Duration,
+    /// What each intruder may send, and what they do; any if that is empty.
+    pub intruder_bytes: usize,
+    pub harms: Vec<Harm>,
 }
 
 const USERS: [&str; 4] = ["postgres", "md5er", "scrammer", "plainer"];
@@ -101,8 +123,10 @@ impl Scene {
         let mut ends = SeededRng::new(seed ^ 0x5348_5554);
         let shutdown_at = (ends.below(6) == 0).then(|| ends.below(2_000));
         if shutdown_at.is_some() {
-            general.push(format!("shutdown_timeout = {}", ends.below(2_000)));
-            if ends.below(2) == 0 {
+            // Often too short for those who wait for a server.
+            let patience = if ends.below(3) == 0 { 2_000 } else { 10 };
+            general.push(format!("shutdown_timeout = {}", ends.below(patience)));
+            if ends.below(3) == 0 {
                 general.push(format!("shutdown_termination_timeout = {}", ends.below(1_000)));
             }
         }
@@ -124,7 +148,75 @@ impl Scene {
             deregister_fails: if rng.below(8) == 0 { 100 } else { 0 },
             fault_pause: 2_000 + rng.below(60_000),
             lies: !is_clean && rng.below(4) == 0,
+            sealed_percent: [0, 50, 100][rng.below(3) as usize],
+            asks: rng.below(2) == 0,
+            ssl: rng.below(4) > 0,
             shutdown_at,
+            client_think_max: Duration::from_micros(3_000),
+            lasts: if is_clean { CLEAN_MAX } else { FAULTS_MAX },
+            ends_within: END_MAX,
+            intruder_bytes: 300_000,
+            harms: Vec::new(),
+        }
+    }
+
+    /// Few clients with long pauses: a day with its timeouts, upkeep and lifetimes.
+    pub fn day() -> Scene {
+        let hours = |hours: u64| Duration::from_secs(3600 * hours);
+        let command = |at: Duration, text: &str| (at.as_micros() as u64, text.to_owned());
+        Scene {
+            is_clean: true,
+            workers: 2,
+            auth: "scram",
+            users: vec![UserScene { name: "postgres", is_session: false, size: 3, min: 1 }],
+            clients: 8,
+            units: 120,
+            statements: usize::MAX,
+            vanish_percent: 20,
+            intruders: 0,
+            general: [
+                "workers = 2",
+                "auth_type = \"scram\"",
+                "checkout_timeout = 86400000",
+                "server_lifetime = 3600000",
+                "server_lifetime_jitter = 600000",
+                "client_idle_timeout = 86400000",
+                "client_idle_in_transaction_timeout = 86400000",
+            ]
+            .map(str::to_owned)
+            .into(),
+            commands: [
+                command(hours(3), "RELOAD"),
+                command(hours(3), "PAUSE"),
+                command(Duration::from_secs(3), "RESUME"),
+                command(hours(3), "RECONNECT"),
+                command(hours(8), "SHOW POOLS"),
+            ]
+            .into(),
+            shutdown_at: None,
+            fault_pause: 60_000_000,
+            client_think_max: Duration::from_secs(600),
+            lasts: DAY,
+            ends_within: DAY,
+            ..Scene::new(0)
+        }
+    }
+
+    /// A crowd of clients that send half a message and wait, and some whose pipelines have no end and who never read.
+    pub fn siege() -> Scene {
+        let usual = Scene::new(1);
+        Scene {
+            is_clean: false,
+            shutdown_at: None,
+            intruders: 250,
+            intruder_bytes: 2 << 20,
+            statements: 600,
+            harms: [[Harm::HalfMessage; 9], [Harm::HalfLarge; 9]]
+                .concat()
+                .into_iter()
+                .chain([Harm::EndlessParse, Harm::EndlessNames, Harm::NeverReads, Harm::CopyFlood])
+                .collect(),
+            ..usual
         }
     }
 

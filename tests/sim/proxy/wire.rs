@@ -9,6 +9,7 @@ use pgdog::base::rng::{Rng, SeededRng};
 use pgdog::base::time::Time;
 use pgdog::config::Tcp;
 use pgdog::io::net::{Net, Registrar, Socket, Wake};
+use pgdog::io::transport::Transport;
 use pgdog::worker::mail::{Order, Orders};
 
 use super::bug::SimBug;
@@ -50,6 +51,8 @@ impl Backstage {
         per_mille > 0 && self.rng.below(1000) < per_mille
     }
 }
+
+pub type Line = Transport<Wire>;
 
 /// A socket in the hands of a worker.
 pub struct Wire {
@@ -132,14 +135,14 @@ pub struct WorkerRegistrar {
     pub shared: Shared,
 }
 
-impl Registrar<Wire> for WorkerRegistrar {
-    fn deregister(&self, socket: &mut Wire) -> io::Result<()> {
+impl Registrar<Line> for WorkerRegistrar {
+    fn deregister(&self, line: &mut Line) -> io::Result<()> {
         let mut shared = self.shared.lock();
         let chance = shared.deregister_fails;
         if shared.chance(chance) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        self.net.deregister(&socket.socket, None)
+        self.net.deregister(&line.socket.socket, None)
     }
 }
 
