@@ -15,13 +15,14 @@ ARGS ?=
 
 stage = @printf '\n\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help setup demo test test-full check unit real bench fuzz sim loom clean
+.PHONY: help setup demo test test-full check unit real bench bench-check fuzz sim loom clean
 
 help:
 	@echo 'make demo [ARGS=--once]   throwaway PostgreSQL servers with pgdog before them, to play with'
 	@echo 'make test                 formatting, clippy, unit tests, real-PostgreSQL suites (under 15 minutes on 2 cores)'
 	@echo 'make test-full            the same with every combination, on the debug and the release build'
 	@echo 'make bench [ARGS=…]       pgdog beside pgbouncer and no proxy; writes bench/RESULTS.md (ARGS=--help)'
+	@echo 'make bench-check          instructions per transaction beside the recorded ones; fails if they have grown by 3 %'
 	@echo 'make fuzz [SECONDS=30]    every fuzz target for so long'
 	@echo 'make sim [SEEDS=100]      the simulator with so many seeds'
 	@echo 'make loom                 every interleaving of the mailbox, and of grant against withdraw'
@@ -79,6 +80,11 @@ bench:
 	@tests/tools/setup.sh build postgresql python pgbouncer strace
 	@cargo build --quiet --release --locked
 	@PGDOG_BIN='$(BUILD)/release/pgdog' python3 bench/run.py $(ARGS)
+
+bench-check:
+	@tests/tools/setup.sh build postgresql python pgbouncer valgrind
+	@cargo build --quiet --release --locked --bin pgdog --example stub --example micro
+	@PGDOG_BIN='$(BUILD)/release/pgdog' python3 bench/instructions.py $(ARGS)
 
 fuzz:
 	@tests/tools/fuzz.sh '$(SECONDS)'

@@ -46,7 +46,7 @@ class Load:
     transactions: int
     tps: float
     mean_ms: float
-    p99_ms: float
+    latencies_ms: dict[str, float]
     cpu_us: float
 
 
@@ -61,11 +61,13 @@ def initialize(endpoint: Endpoint, scale: int) -> None:
     subprocess.run(command, env=endpoint.environment("app_trust"), check=True, capture_output=True)
 
 
-def pgbench(endpoint: Endpoint, pid: int | None, arguments: list[str], latencies: bool = True) -> Load:
+def pgbench(endpoint: Endpoint, pid: int | None, arguments: list[str], shares: dict[str, float] | None = None) -> Load:
+    """`shares` asks for latencies: those that so large a part of all transactions did not exceed, by name."""
     with tempfile.TemporaryDirectory(prefix="pgdog-bench-") as logs:
         command = [pgbench_program(), "-n", *arguments]
-        if latencies:
-            command += ["--log", "--sampling-rate=0.1", f"--log-prefix={logs}/log"]
+        if shares:
+            sample = [] if "-R" in arguments else ["--sampling-rate=0.1"]
+            command += ["--log", *sample, f"--log-prefix={logs}/log"]
         before = cpu_seconds(pid)
         done = subprocess.run(command, env=endpoint.environment("app_trust"), capture_output=True, text=True, timeout=300)
         used = cpu_seconds(pid) - before
@@ -76,12 +78,12 @@ def pgbench(endpoint: Endpoint, pid: int | None, arguments: list[str], latencies
             transactions=transactions,
             tps=number(r"tps = ([\d.]+)", done.stdout),
             mean_ms=number(r"latency average = ([\d.]+)", done.stdout),
-            p99_ms=percentile(Path(logs), 0.99),
+            latencies_ms=percentiles(Path(logs), shares or {}),
             cpu_us=used / transactions * 1e6,
         )
 
 
-def percentile(logs: Path, share: float) -> float:
+def percentiles(logs: Path, shares: dict[str, float]) -> dict[str, float]:
     """Of the latencies in pgbench's logs, in milliseconds."""
     values = []
     for path in logs.iterdir():
@@ -90,7 +92,7 @@ def percentile(logs: Path, share: float) -> float:
             if len(fields) >= 6 and fields[2].isdigit():
                 values.append(int(fields[2]))
     values.sort()
-    return values[min(len(values) - 1, int(len(values) * share))] / 1000 if values else float("nan")
+    return {name: values[min(len(values) - 1, int(len(values) * share))] / 1000 for name, share in shares.items() if values}
 
 
 def number(pattern: str, text: str) -> float:
@@ -126,7 +128,7 @@ def system_calls(endpoint: Endpoint, pid: int, mode: str, clients: int, each: in
         tracer = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             time.sleep(0.8)
-            load = pgbench(endpoint, None, ["-S", "-M", mode, "-c", str(clients), "-j", "1", "-t", str(each)], latencies=False)
+            load = pgbench(endpoint, None, ["-S", "-M", mode, "-c", str(clients), "-j", "1", "-t", str(each)])
         finally:
             tracer.send_signal(signal.SIGINT)
             tracer.wait(20)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import resource
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import measure
+import stub
+from harness import temporary_directory
 from pgwire import build
 from pgwire.client import Wire
 from subjects import USER, Subject
@@ -28,6 +33,17 @@ class Options:
     clients: list[int]
     idle: int
     stream_scale: float
+    # Transactions per second of the latency phase; found by its first run.
+    rate: int = 0
+
+    def script(self) -> list[str]:
+        """A statement that the stub understands, and no look at pgbench's tables."""
+        if not self._script:
+            self._script = temporary_directory("pgdog-script-") / "select.sql"
+            self._script.write_text("SELECT 1;\n")
+        return ["-f", str(self._script)]
+
+    _script: Path | None = None
 
 
 def transactions(subject: Subject, options: Options) -> Readings:
@@ -37,14 +53,14 @@ def transactions(subject: Subject, options: Options) -> Readings:
         for clients in options.clients:
             arguments = ["-S", "-M", mode, "-c", str(clients), "-j", str(min(clients, 2)), "-T", str(options.seconds)]
             try:
-                load = measure.pgbench(subject.endpoint, subject.pid, arguments)
+                load = measure.pgbench(subject.endpoint, subject.pid, arguments, {"p99 ms": 0.99})
             except RuntimeError:
                 # Older pgbouncer has no prepared statements in transaction mode.
                 continue
             found[f"{mode}, {clients} clients"] = {
                 "tps": load.tps,
                 "mean ms": load.mean_ms,
-                "p99 ms": load.p99_ms,
+                **load.latencies_ms,
                 "CPU µs/tx": load.cpu_us,
             }
     return found
@@ -65,7 +81,7 @@ def streams(subject: Subject, options: Options) -> Readings:
 def churn(subject: Subject, options: Options) -> Readings:
     """A connection for each transaction."""
     arguments = ["-C", "-S", "-c", "16", "-j", "2", "-T", str(options.seconds)]
-    load = measure.pgbench(subject.endpoint, subject.pid, arguments, latencies=False)
+    load = measure.pgbench(subject.endpoint, subject.pid, arguments)
     return {"connect, select, close; 16 clients": {"connections/s": load.tps, "CPU µs/connection": load.cpu_us}}
 
 
@@ -118,6 +134,45 @@ def system_calls(subject: Subject, options: Options) -> Readings:
     return found
 
 
+def latency(subject: Subject, options: Options) -> Readings:
+    """Before a server that answers at once: at a rate that every subject carries easily; then with a client that reads
+    1 GB slowly and one that streams as fast as it can beside."""
+    clients = ["-c", "64", "-j", "2"]
+    if not options.rate:
+        # The first subject, in the first round, says what the rate is: 40 % of what it can carry.
+        options.rate = int(0.4 * measure.pgbench(subject.endpoint, None, [*clients, "-T", "3", *options.script()]).tps)
+    arguments = [*clients, "-R", str(options.rate), "-T", str(options.seconds), *options.script()]
+    found = {}
+    quiet = measure.pgbench(subject.endpoint, subject.pid, arguments, shares=LATENCIES)
+    found["64 clients, 40 % load"] = {"tps": quiet.tps, **quiet.latencies_ms, "CPU µs/tx": quiet.cpu_us}
+    with noise(subject):
+        noisy = measure.pgbench(subject.endpoint, subject.pid, arguments, shares=LATENCIES)
+    times = noisy.latencies_ms["p99 ms"] / quiet.latencies_ms["p99 ms"]
+    found["… beside a slow reader of 1 GB and a fast stream"] = {"tps": noisy.tps, **noisy.latencies_ms, "times p99": times}
+    return found
+
+
+LATENCIES = {"p50 ms": 0.5, "p99 ms": 0.99, "p99.9 ms": 0.999}
+
+
+@contextmanager
+def noise(subject: Subject) -> Iterator[None]:
+    """One client that reads 1 GB at some 5 MB/s, and one that streams without end."""
+    assert subject.pid is not None
+    port = subject.endpoint.port
+    fast = subprocess.Popen(stub.asking(port, "pages=120000", 1000), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    slow = subprocess.Popen(stub.asking(port, "slowly=120000", 1), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        time.sleep(0.5)
+        yield
+        if fast.poll() is not None or slow.poll() is not None:
+            raise RuntimeError("the noise has ended before the measurement")
+    finally:
+        for process in (fast, slow):
+            process.kill()
+            process.wait()
+
+
 def connect(subject: Subject, source: str | None = None) -> Wire:
     return Wire.connect(subject.endpoint.address, USER, "app", timeout=120, source=source)
 
@@ -134,6 +189,9 @@ PHASES: dict[str, Callable[[Subject, Options], Readings]] = {
     "churn": churn,
     "memory": memory,
     "syscalls": system_calls,
+    "latency": latency,
 }
 # Counts and sizes hardly differ between rounds: one round is enough.
 ONCE = ("memory", "syscalls")
+# Measured before a server that answers at once.
+STUBBED = ("latency",)

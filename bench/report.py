@@ -21,8 +21,9 @@ TITLES = {
     "churn": "Churn: a connection per transaction",
     "memory": "Memory",
     "syscalls": "System calls per transaction",
+    "latency": "Latency before a server that answers at once, 64 clients",
 }
-LOWER_IS_BETTER = ("CPU µs/tx", "CPU s/GB", "CPU µs/connection", "bytes/client", "total/tx")
+LOWER_IS_BETTER = ("CPU µs/tx", "CPU s/GB", "CPU µs/connection", "bytes/client", "total/tx", "p50 ms", "p99 ms", "p99.9 ms")
 
 
 def write(path: Path, results: Results, subjects: list[Subject], command: str, rounds: int) -> None:
@@ -82,7 +83,7 @@ def tables(by_subject: dict[str, list[Readings]], details: bool) -> list[str]:
 
 def ratio_lines(by_subject: dict[str, list[Readings]]):  # noqa: ANN201
     """pgdog beside pgbouncer, and beside the older build. Where pgbouncer lacks prepared statements: its extended figure."""
-    for other in ("pgbouncer", "old"):
+    for other in ("pgbouncer", "old", "pgdog@1"):
         if "pgdog" not in by_subject or other not in by_subject:
             continue
         ours, theirs = by_subject["pgdog"], by_subject[other]

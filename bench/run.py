@@ -22,9 +22,10 @@ sys.path.insert(0, str(HERE.parent / "tests/real"))
 import big  # noqa: E402
 import measure  # noqa: E402
 import report  # noqa: E402
+import stub  # noqa: E402
 import subjects  # noqa: E402
 from harness import end_everything  # noqa: E402
-from phases import ONCE, PHASES, Options  # noqa: E402
+from phases import ONCE, PHASES, STUBBED, Options  # noqa: E402
 from postgres import Cluster, create_application  # noqa: E402
 from target import pgdog_binary  # noqa: E402
 
@@ -41,7 +42,7 @@ def main() -> None:
     names = arguments.subjects.split(",")
     if arguments.old and "old" not in names:
         names.append("old")
-    binaries = {"pgdog": pgdog_binary()} if "pgdog" in names else {}
+    binaries = {"pgdog": pgdog_binary()} if any(name.startswith("pgdog") for name in names) else {}
     if arguments.old:
         binaries["old"] = arguments.old.resolve()
     wanted = arguments.phases.split(",")
@@ -53,6 +54,11 @@ def main() -> None:
     results: report.Results = {}
     running = [subjects.start(name, cluster, binaries, arguments.workers) for name in names]
     for phase in (name for name in PHASES if name in wanted):
+        if phase in STUBBED:
+            for subject in running:
+                subject.stop()
+            server = stub.Stub()
+            running = [subjects.start(name, server, binaries, arguments.workers) for name in names if name != "direct"]
         rounds = 1 if phase in ONCE else arguments.rounds
         results[phase] = {subject.name: [] for subject in running}
         for number in range(rounds):
@@ -76,7 +82,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--subjects", default="direct,pgbouncer,pgdog", help="in this order; also: old")
+    parser.add_argument("--subjects", default="direct,pgbouncer,pgdog", help="in this order; also: old; pgdog@1 is pgdog with one worker")
     parser.add_argument("--old", type=Path, help="a second pgdog binary, measured as 'old'")
     parser.add_argument("--phases", default=",".join(PHASES), help=f"of {', '.join(PHASES)}, big; default: all but big")
     parser.add_argument("--rounds", type=int, default=5)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness import LOOPBACK
 from postgres import Cluster
+from stub import Stub
 from target import Database, Endpoint, Pgbouncer, Pgdog, User, pgbouncer_version
 
 POOL = 10
@@ -26,7 +27,10 @@ class Subject:
         self.endpoint.stop()
 
 
-def start(name: str, cluster: Cluster, binaries: dict[str, Path], workers: int) -> Subject:
+def start(name: str, cluster: Cluster | Stub, binaries: dict[str, Path], workers: int) -> Subject:
+    """`pgdog@N` is pgdog with N workers."""
+    kind, _, number = name.partition("@")
+    workers = int(number or workers)
     databases, users = [Database(cluster)], [User(USER, password="")]
     if name == "direct":
         return Subject(name, Endpoint(LOOPBACK, cluster.port), None, "no proxy")
@@ -35,5 +39,5 @@ def start(name: str, cluster: Cluster, binaries: dict[str, Path], workers: int) 
         version = ".".join(map(str, pgbouncer_version()))
         return Subject(name, made, made.pid, f"pgbouncer {version}, of the distribution")
     general = {"auth_type": "trust", "default_pool_size": POOL, "workers": workers}
-    pgdog = Pgdog(databases, users, general, binary=binaries[name])
+    pgdog = Pgdog(databases, users, general, binary=binaries[kind])
     return Subject(name, pgdog, pgdog.pid, f"{workers} workers")

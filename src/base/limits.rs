@@ -28,6 +28,8 @@ pub const INCOMPLETE_FRAMES_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Expected answers of one server before its client is no longer read.
 pub const EXCHANGES_MAX: usize = 1024;
+/// Memory for bytes of our own making that an idle client keeps: enough for the answers to Parse and Close.
+pub const SMALL_OUTBOX_BYTES: usize = 64;
 /// Bytes of our own making that wait for one socket before its session stops working for it.
 pub const OWN_BYTES_MAX: usize = 256 * 1024;
 /// Reads of one socket in one turn before the others get theirs.

@@ -59,7 +59,7 @@ impl Outbox {
             return;
         }
         if start < end {
-            self.segments.push_back(Segment::Relay { source, start, end });
+            self.push(Segment::Relay { source, start, end });
         }
     }
 
@@ -71,9 +71,17 @@ impl Outbox {
         match self.segments.back_mut() {
             _ if added == 0 => {}
             Some(Segment::Own { bytes }) => *bytes += added,
-            _ => self.segments.push_back(Segment::Own { bytes: added }),
+            _ => self.push(Segment::Own { bytes: added }),
         }
         result
+    }
+
+    fn push(&mut self, segment: Segment) {
+        if self.segments.capacity() == 0 {
+            // Mostly there is never a second one, and each connection keeps its place.
+            self.segments.reserve_exact(1);
+        }
+        self.segments.push_back(segment);
     }
 
     /// The pieces in order.

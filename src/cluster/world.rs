@@ -22,7 +22,7 @@ use crate::stats::Tally;
 pub struct World<T> {
     pub epoch: u64,
     pub config: Arc<Config>,
-    pub clusters: BTreeMap<Name, Arc<Cluster<T>>>,
+    pub clusters: BTreeMap<Arc<Name>, Arc<Cluster<T>>>,
     /// By user, whatever the database.
     users: BTreeMap<Box<str>, Passwords>,
     /// The console's.
@@ -39,9 +39,15 @@ pub struct Name {
     pub user: Box<str>,
 }
 
+impl Name {
+    pub fn new(database: impl Into<Box<str>>, user: impl Into<Box<str>>) -> Name {
+        Name { database: database.into(), user: user.into() }
+    }
+}
+
 /// A database as one user sees it.
 pub struct Cluster<T> {
-    pub name: Name,
+    pub name: Arc<Name>,
     pub passwords: Passwords,
     pub mode: PoolerMode,
     pub prepared: PreparedStatements,
@@ -92,7 +98,15 @@ impl Passwords {
 #[derive(Default)]
 struct Memory {
     base: Option<Arc<Settings>>,
-    known: BTreeMap<StartupSettings, Arc<Settings>>,
+    known: BTreeMap<StartupSettings, Known>,
+}
+
+/// What comes of startup settings that a server has accepted.
+#[derive(Clone)]
+pub struct Known {
+    pub settings: Arc<Settings>,
+    /// The messages that tell a client of them at login.
+    pub greeting: Arc<[u8]>,
 }
 
 /// What a client asked for in its startup packet, in its order.
@@ -207,16 +221,16 @@ impl<T> Cluster<T> {
     }
 
     /// The settings of a session whose startup settings a server has accepted before.
-    pub fn known(&self, asked: &StartupSettings) -> Option<Arc<Settings>> {
+    pub fn known(&self, asked: &StartupSettings) -> Option<Known> {
         self.memory().known.get(asked).cloned()
     }
 
-    pub fn remember(&self, asked: StartupSettings, settings: &Arc<Settings>) {
+    pub fn remember(&self, asked: StartupSettings, known: Known) {
         let mut memory = self.memory();
         if memory.known.len() >= KNOWN_SETTINGS_MAX {
             memory.known.clear();
         }
-        memory.known.insert(asked, settings.clone());
+        memory.known.insert(asked, known);
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -244,7 +258,7 @@ impl<T> World<T> {
             world.users.entry(user.name.as_str().into()).or_insert(passwords);
             // A table that names the database comes before one for all databases: `Config::user` knows.
             for database in config.databases.iter().filter(|at| user.all_databases || user.names(&at.name)) {
-                let name = Name { database: database.name.as_str().into(), user: user.name.as_str().into() };
+                let name = Arc::new(Name::new(&*database.name, &*user.name));
                 if !world.clusters.contains_key(&name)
                     && let Some(user) = config.user(&user.name, &database.name)
                 {
@@ -256,8 +270,8 @@ impl<T> World<T> {
         world
     }
 
-    pub fn cluster_of(&self, database: &str, user: &str) -> Option<&Arc<Cluster<T>>> {
-        self.clusters.get(&Name { database: database.into(), user: user.into() })
+    pub fn cluster_of(&self, name: &Name) -> Option<&Arc<Cluster<T>>> {
+        self.clusters.get(name)
     }
 
     /// The passwords of a user who is configured for some database.
@@ -270,7 +284,7 @@ impl<T> World<T> {
         self.pools.iter().filter(|pool| !next.pools.iter().any(|other| Arc::ptr_eq(pool, other)))
     }
 
-    fn cluster(&mut self, name: Name, user: &User, previous: Option<&World<T>>) -> Cluster<T> {
+    fn cluster(&mut self, name: Arc<Name>, user: &User, previous: Option<&World<T>>) -> Cluster<T> {
         let config = self.config.clone();
         let general = &config.general;
         let hosts: Vec<_> = config.databases.iter().filter(|host| *host.name == *name.database).collect();

@@ -3,28 +3,26 @@
 //! It ends as [`crate::worker::shutdown`] says. A second signal ends the process at once.
 
 use std::io::{self, Read};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use mio::net::{TcpListener, TcpStream, UnixStream};
+use mio::net::{TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use socket2::{Domain, Socket, Type};
 
 use crate::admin::{Command, complete};
-use crate::base::limits::{
-    ACCEPT_RETRY, ACCEPTS_PER_TURN_MAX, BUSY_INTERVAL, CLIENTS_PACKED_MAX, PACKED_BUSY_PERCENT_MAX,
-};
+use crate::base::limits::BUSY_INTERVAL;
 use crate::base::time::Time;
 use crate::cluster::shared::Shared;
 use crate::config::Config;
+use crate::control::accept::{self, Acceptor};
 use crate::control::helper;
-use crate::io::mio_net::{Clock, MioNet};
+use crate::io::mio_net::{self, Clock, MioNet};
 use crate::io::net::Net;
 use crate::io::random::OsRng;
 use crate::io::sys;
@@ -36,11 +34,8 @@ use crate::worker::mail::{Common, Mail, Mailbox, Order, Orders, Peer};
 use crate::worker::shutdown::Shutdown;
 use crate::worker::upkeep::{self, Upkeep, replace_world};
 
-const LISTENER: Token = Token(0);
 const SIGNALS: [(Token, i32); 3] = [(Token(1), SIGHUP), (Token(2), SIGTERM), (Token(3), SIGINT)];
 const WAKER: Token = Token(4);
-/// Connections that the kernel may hold for us to accept.
-const BACKLOG: i32 = 4096;
 
 /// Why a configuration cannot be used: lines to show.
 pub type Faults = Vec<String>;
@@ -50,9 +45,10 @@ type World = ServerWorld<Line>;
 
 pub struct Process {
     poll: Poll,
+    events: Events,
     clock: Clock,
+    /// The listening socket, for its options; a worker accepts. None once nobody is accepted any more.
     listener: Option<TcpListener>,
-    accept_again: Time,
     signals: Vec<(Token, i32, UnixStream)>,
     inbox: Arc<Inbox>,
     common: Arc<Common<Line>>,
@@ -106,10 +102,9 @@ impl Process {
             Err(error) => log::warn!("cannot raise the limit of open files: {error}"),
         }
         let poll = Poll::new()?;
-        let clock = Clock::new();
-        let mut listener = listen(&config.general.host, config.general.port)?;
+        let clock = Clock;
+        let listener = accept::listen(&config.general.host, config.general.port, &config.tcp)?;
         let address = listener.local_addr()?;
-        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let signals = watch_signals(&poll)?;
 
         let (helper_orders, helper_inbox) = mpsc::channel();
@@ -143,7 +138,11 @@ impl Process {
             let (common, world, rng) = (common.clone(), world.clone(), Box::new(OsRng::new()?));
             let sealer = sealer.clone();
             let name = format!("pgdog-worker-{id}");
-            let body = move || work(Worker::new(id as u16, net, common, world, sealer, rng));
+            let acceptor = match id {
+                accept::WORKER => Some(Acceptor::new(listener.try_clone()?, &net, common.clone())?),
+                _ => None,
+            };
+            let body = move || work(Worker::new(id as u16, net, common, world, sealer, rng), acceptor);
             threads.push(std::thread::Builder::new().name(name).spawn(body)?);
         }
         let for_helper = common.clone();
@@ -159,9 +158,9 @@ impl Process {
         let now = clock.now();
         Ok(Process {
             poll,
+            events: Events::with_capacity(64),
             clock,
             listener: Some(listener),
-            accept_again: Time::NEVER,
             signals,
             inbox,
             common,
@@ -176,24 +175,20 @@ impl Process {
     }
 
     fn turn(&mut self) -> io::Result<()> {
-        let mut events = Events::with_capacity(64);
-        let until = self.next_upkeep.min(self.accept_again).min(self.shutdown.next_time());
-        match self.poll.poll(&mut events, Some(until.since(self.clock.now()))) {
+        let until = self.next_upkeep.min(self.shutdown.next_time());
+        match self.poll.poll(&mut self.events, Some(until.since(self.clock.now()))) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
         let now = self.clock.now();
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
             match event.token() {
-                LISTENER => self.accept(now),
                 WAKER => {}
                 token => self.on_signal(token, now),
             }
         }
-        if now >= self.accept_again {
-            self.accept_again = Time::NEVER;
-            self.accept(now);
-        }
+        self.events = events;
         let orders = std::mem::take(&mut *self.inbox.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         for order in orders {
             self.on_order(order, now);
@@ -206,40 +201,6 @@ impl Process {
         }
         self.shutdown.advance(&self.world, &self.common, now);
         Ok(())
-    }
-
-    /// Readiness is reported once: everything is accepted now, or looked at again soon.
-    fn accept(&mut self, now: Time) {
-        let Some(listener) = &self.listener else { return };
-        for _ in 0..ACCEPTS_PER_TURN_MAX {
-            match listener.accept() {
-                Ok((socket, peer)) => self.deal(socket, peer),
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => return,
-                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
-                    _ => {
-                        log::error!("cannot accept a client: {error}");
-                        self.accept_again = now + ACCEPT_RETRY;
-                        return;
-                    }
-                },
-            }
-        }
-        self.accept_again = now;
-    }
-
-    /// The first worker that has few clients and time for more gets the next one, else the one with the fewest.
-    fn deal(&self, socket: TcpStream, peer: SocketAddr) {
-        let clients = |peer: &Peer<Line>| peer.clients.load(Ordering::Relaxed);
-        let has_time = |peer: &Peer<Line>| {
-            clients(peer) < CLIENTS_PACKED_MAX && peer.busy.load(Ordering::Relaxed) < PACKED_BUSY_PERCENT_MAX
-        };
-        let mut peers = self.common.peers.iter().enumerate();
-        let first = peers.clone().find(|(_, peer)| has_time(peer));
-        if let Some((worker, to)) = first.or_else(|| peers.by_ref().min_by_key(|(_, peer)| clients(peer))) {
-            to.clients.fetch_add(1, Ordering::Relaxed);
-            self.common.post(worker as u16, Mail::Client { socket: Transport::plain(socket), peer });
-        }
     }
 
     fn on_signal(&mut self, token: Token, now: Time) {
@@ -293,6 +254,7 @@ impl Process {
         config.keep_running(&self.world.config);
         crate::io::log::set_level(&config.general.log_level);
         self.common.shared.statements().set_limit(config.general.prepared_statements_limit);
+        self.listener.iter().for_each(|listener| mio_net::tune(listener, &config.tcp));
         let world = Arc::new(World::build(Arc::new(config), Some(&self.world)));
         replace_world(&self.world, &world, &self.sealer, &self.common);
         self.world = world;
@@ -302,7 +264,6 @@ impl Process {
 
     fn shut_down(&mut self, now: Time) {
         self.listener = None;
-        self.accept_again = Time::NEVER;
         self.shutdown.begin(&self.world, &self.common, now);
     }
 
@@ -317,20 +278,32 @@ impl Process {
     }
 }
 
-/// The loop of a worker's thread.
-fn work(mut worker: Worker<MioNet>) {
+/// The loop of a worker's thread. The clock is read once before and once after each wait.
+fn work(mut worker: Worker<MioNet>, mut acceptor: Option<Acceptor>) {
     let mut events = Vec::new();
-    let mut meter = Meter::new(worker.net.now());
+    let mut done = worker.net.now();
+    let mut meter = Meter::new(done);
     while !worker.is_stopped() {
-        let until = worker.wait_until();
-        if let Err(error) = worker.net.poll(until, &mut events) {
+        let accepts = acceptor.as_ref().map_or(Time::NEVER, Acceptor::next_time);
+        let until = worker.wait_until().min(accepts);
+        if let Err(error) = worker.net.poll(done, until, &mut events) {
             log::error!("worker {} cannot wait for events: {error}", worker.id);
             std::process::abort();
         }
-        let woke = worker.net.now();
+        worker.begin_turn();
+        let woke = worker.now();
+        if let Some(acceptor) = &mut acceptor
+            && (worker.net.has_clients() || accepts <= woke)
+        {
+            acceptor.accept(woke);
+        }
         worker.turn(&events);
         events.clear();
-        if let Some(percent) = meter.add(woke, worker.net.now()) {
+        if worker.is_draining() {
+            acceptor = None;
+        }
+        done = worker.net.now();
+        if let Some(percent) = meter.add(woke, done) {
             worker.tell_busy(percent);
         }
     }
@@ -358,26 +331,6 @@ impl Meter {
         *self = Meter::new(done);
         Some(percent)
     }
-}
-
-fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("host {host:?} has no address"));
-    for address in (host, port).to_socket_addrs()? {
-        match bind(address) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => last = io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")),
-        }
-    }
-    Err(last)
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(TcpListener::from_std(socket.into()))
 }
 
 fn watch_signals(poll: &Poll) -> io::Result<Vec<(Token, i32, UnixStream)>> {

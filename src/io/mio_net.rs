@@ -2,39 +2,37 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use mio::net::TcpStream;
+use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use socket2::{SockRef, TcpKeepalive};
 
 use crate::base::time::Time;
 use crate::config::Tcp;
 use crate::io::net::{Event, Net, Registrar, Socket, Wake};
+use crate::io::sys;
 use crate::io::transport::Transport;
 
-/// The token of the waker. No table entry has this index.
+/// Tokens of the waker and of the listening socket. No table entry has these indices.
 const WAKER: Token = Token(usize::MAX);
+const LISTENER: Token = Token(usize::MAX - 1);
 
 pub struct MioNet {
     poll: Poll,
     events: Events,
     clock: Clock,
+    has_clients: bool,
 }
 
-/// Monotonic time since the process began.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock(Instant);
+/// The system's monotonic clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock;
 
 impl Clock {
-    #[allow(clippy::new_without_default)]
-    pub fn new() -> Clock {
-        Clock(Instant::now())
-    }
-
     /// Never zero: that is before everything.
-    pub fn now(&self) -> Time {
-        Time::from_micros(self.0.elapsed().as_micros() as u64 + 1)
+    pub fn now(self) -> Time {
+        Time::from_micros(sys::monotonic_micros() + 1)
     }
 }
 
@@ -58,7 +56,17 @@ impl Wake for MioWaker {
 
 impl MioNet {
     pub fn new(clock: Clock) -> io::Result<MioNet> {
-        Ok(MioNet { poll: Poll::new()?, events: Events::with_capacity(256), clock })
+        Ok(MioNet { poll: Poll::new()?, events: Events::with_capacity(256), clock, has_clients: false })
+    }
+
+    /// Waits for clients, too.
+    pub fn listen(&self, listener: &mut TcpListener) -> io::Result<()> {
+        self.poll.registry().register(listener, LISTENER, Interest::READABLE)
+    }
+
+    /// Whether clients have come since the last call.
+    pub fn has_clients(&mut self) -> bool {
+        std::mem::take(&mut self.has_clients)
     }
 
     pub fn registrar(&self) -> io::Result<MioRegistrar> {
@@ -70,22 +78,28 @@ impl MioNet {
     }
 
     /// Waits for readiness until `until`, and adds what there is to `out`.
-    pub fn poll(&mut self, until: Time, out: &mut Vec<Event>) -> io::Result<()> {
+    pub fn poll(&mut self, now: Time, until: Time, out: &mut Vec<Event>) -> io::Result<()> {
         let timeout = match until {
             Time::NEVER => None,
             // The poll counts milliseconds and rounds up; waking early would only mean to wait again.
-            until => Some(until.since(self.clock.now()).min(Duration::from_secs(3600))),
+            until => Some(until.since(now).min(Duration::from_secs(3600))),
         };
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
-        out.extend(self.events.iter().filter(|event| event.token() != WAKER).map(|event| Event {
-            token: event.token().0 as u64,
-            readable: event.is_readable(),
-            writable: event.is_writable(),
-            closing: event.is_read_closed() || event.is_write_closed() || event.is_error(),
-        }));
+        for event in &self.events {
+            match event.token() {
+                WAKER => {}
+                LISTENER => self.has_clients = true,
+                Token(token) => out.push(Event {
+                    token: token as u64,
+                    readable: event.is_readable(),
+                    writable: event.is_writable(),
+                    closing: event.is_read_closed() || event.is_write_closed() || event.is_error(),
+                }),
+            }
+        }
         Ok(())
     }
 }
@@ -97,18 +111,20 @@ impl Net for MioNet {
         self.clock.now()
     }
 
-    fn register(&mut self, socket: &mut TcpStream, token: u64) -> io::Result<()> {
-        self.poll.registry().register(socket, Token(token as usize), Interest::READABLE | Interest::WRITABLE)
+    fn register(&mut self, socket: &mut TcpStream, token: u64, writes: bool) -> io::Result<()> {
+        let interest = if writes { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        self.poll.registry().register(socket, Token(token as usize), interest)
+    }
+
+    fn watch_writes(&mut self, socket: &mut TcpStream, token: u64) -> io::Result<()> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().reregister(socket, Token(token as usize), both)
     }
 
     fn connect(&mut self, address: SocketAddr, tcp: &Tcp) -> io::Result<TcpStream> {
         let stream = TcpStream::connect(address)?;
         tune(&stream, tcp);
         Ok(stream)
-    }
-
-    fn tune(&mut self, socket: &mut TcpStream, tcp: &Tcp) {
-        tune(socket, tcp);
     }
 
     fn trim_memory(&mut self) {
@@ -146,9 +162,10 @@ impl Socket for TcpStream {
     }
 }
 
-/// What cannot be set is no reason to refuse a connection.
-fn tune(stream: &TcpStream, tcp: &Tcp) {
-    let socket = SockRef::from(stream);
+/// Sets the options of a socket; those of a listening one are inherited by what it accepts. What cannot be set is no reason
+/// to refuse a connection.
+pub fn tune<'s>(socket: impl Into<SockRef<'s>>, tcp: &Tcp) {
+    let socket = socket.into();
     let mut keepalive = TcpKeepalive::new();
     if let Some(time) = tcp.time {
         keepalive = keepalive.with_time(time);
@@ -159,7 +176,7 @@ fn tune(stream: &TcpStream, tcp: &Tcp) {
     if let Some(retries) = tcp.retries {
         keepalive = keepalive.with_retries(retries);
     }
-    let mut results = vec![stream.set_nodelay(true)];
+    let mut results = vec![socket.set_tcp_nodelay(true)];
     if tcp.keepalive {
         results.push(socket.set_tcp_keepalive(&keepalive));
     }

@@ -41,11 +41,13 @@ pub trait Net {
     type Socket: Socket + 'static;
 
     fn now(&self) -> Time;
-    fn register(&mut self, socket: &mut Self::Socket, token: u64) -> io::Result<()>;
+    /// Reports from now on what can be read; with `writes`, also that it can be written.
+    fn register(&mut self, socket: &mut Self::Socket, token: u64, writes: bool) -> io::Result<()>;
+    /// Reports from now on, too, that a registered socket can be written. Few ever need that, and each that asks for it
+    /// from the beginning is reported at once: a wake-up for nothing.
+    fn watch_writes(&mut self, socket: &mut Self::Socket, token: u64) -> io::Result<()>;
     /// Begins to connect. The socket becomes writable once that has succeeded or failed.
     fn connect(&mut self, address: SocketAddr, tcp: &Tcp) -> io::Result<Self::Socket>;
-    /// Settings of a client's socket.
-    fn tune(&mut self, socket: &mut Self::Socket, tcp: &Tcp);
     /// Much has been freed: what the allocator keeps of it goes back to the system.
     fn trim_memory(&mut self);
 }

@@ -22,7 +22,8 @@ impl OsRng {
 
 impl Rng for OsRng {
     fn fill(&mut self, bytes: &mut [u8]) {
-        for byte in bytes {
+        let mut wanted = bytes;
+        while !wanted.is_empty() {
             if self.used == self.block.len() {
                 // Without random bytes no secret can be made: better no process than guessable ones.
                 self.source.read_exact(&mut self.block).unwrap_or_else(|error| {
@@ -31,8 +32,14 @@ impl Rng for OsRng {
                 });
                 self.used = 0;
             }
-            *byte = std::mem::take(&mut self.block[self.used]);
-            self.used += 1;
+            let unused = &mut self.block[self.used..];
+            let n = unused.len().min(wanted.len());
+            let (now, later) = wanted.split_at_mut(n);
+            now.copy_from_slice(&unused[..n]);
+            // What has been given away is nowhere else.
+            unused[..n].fill(0);
+            self.used += n;
+            wanted = later;
         }
     }
 }

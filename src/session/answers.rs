@@ -25,7 +25,13 @@ impl<S> Session<S> {
             let Some(link) = self.links.get_mut(at) else { return };
             let server = &mut link.server;
             if server.exchanges.forwards_rows() && server.inbound.passing == Passing::Nothing {
-                let (bytes, _) = run_of(server.inbound.relay.unparsed(), |tag| matches!(tag, b'D' | b'd'));
+                let arrived = server.inbound.relay.unparsed();
+                let description = match server.exchanges.forwards_description() {
+                    true => run_of(arrived, |tag| tag == b'T'),
+                    false => 0,
+                };
+                let rows = run_of(&arrived[description..], |tag| matches!(tag, b'D' | b'd'));
+                let bytes = description + rows;
                 if bytes > 0 {
                     let (start, end) = server.inbound.relay.advance(bytes);
                     self.client.outbox.relay(source(at), start, end);

@@ -123,9 +123,9 @@ impl<S> Session<S> {
         };
         ClientRow {
             id: self.id,
-            user: who.user.clone(),
-            database: who.database.clone(),
-            addr: who.peer.clone(),
+            user: who.user().to_owned(),
+            database: who.database().to_owned(),
+            addr: who.peer.to_string(),
             port: who.port,
             state,
             connected_micros: now.since(who.connected).as_micros() as u64,

@@ -220,6 +220,12 @@ impl Exchanges {
         )
     }
 
+    /// Whether the description of rows, too, means nothing but itself.
+    #[inline]
+    pub fn forwards_description(&self) -> bool {
+        matches!(self.queue.front(), Some(Exchange { what: What::Query, order: Order::Forward, .. }))
+    }
+
     /// Whether a DISCARD ALL of ours has no answer yet.
     pub fn is_resetting(&self) -> bool {
         self.queue.iter().any(|exchange| matches!(exchange.note, Note::Discard))

@@ -35,18 +35,19 @@ mod startup;
 mod state;
 mod statements;
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 pub use cleanup::{Closing, Unbound};
 pub use console::PARAMETERS as CONSOLE_PARAMETERS;
 
 use crate::base::chunk::Chunks;
-use crate::base::limits::{FAREWELL_TIMEOUT, OWN_BYTES_MAX};
+use crate::base::limits::{FAREWELL_TIMEOUT, OWN_BYTES_MAX, SMALL_OUTBOX_BYTES};
 use crate::base::outbox::{Outbox, Source};
 use crate::base::sabotage::{self, Bug};
 use crate::base::time::Time;
 use crate::cluster::settings::{Settings, Within, difference};
-use crate::cluster::world::{Cluster, OpenFailure};
+use crate::cluster::world::{Cluster, Name, OpenFailure};
 use crate::config::PoolerMode;
 use crate::session::cx::{Action, Answer, Cx};
 use crate::session::errors::ClientError;
@@ -58,7 +59,7 @@ use crate::session::startup::{Asked, Auth, Entry};
 use crate::session::state::{Deallocates, Touched};
 use crate::session::statements::ClientStatements;
 use crate::sql::effects::Effects;
-use crate::wire::{BackendKey, TxStatus, encode};
+use crate::wire::{TxStatus, encode};
 
 pub type ServerCluster<S> = Cluster<Box<Server<S>>>;
 
@@ -104,19 +105,41 @@ pub struct Session<S> {
     /// What keeps it on its server between transactions.
     pins: Effects,
     statements: ClientStatements,
-    key: BackendKey,
+    key: CancelKey,
     /// Counts checkouts; tells a late grant from the one that is waited for.
     checkout: u32,
-    who: Box<Who>,
+    who: Who,
+}
+
+/// What a client must present to have this session's statements cancelled: a process id that names a worker and a place,
+/// and a secret, of which protocol 3.0 has room for four bytes.
+pub struct CancelKey {
+    pub pid: u32,
+    secret: [u8; 32],
+    length: u8,
+}
+
+impl CancelKey {
+    pub fn new(pid: u32, secret: [u8; 32]) -> CancelKey {
+        CancelKey { pid, secret, length: 32 }
+    }
+
+    pub fn secret(&self) -> &[u8] {
+        &self.secret[..usize::from(self.length)]
+    }
+
+    fn shorten(&mut self) {
+        self.length = 4;
+    }
 }
 
 /// What the console shows of a client.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Who {
-    pub peer: String,
+    pub peer: IpAddr,
     pub port: u16,
-    pub user: String,
-    pub database: String,
+    /// Database and user; none before the startup packet.
+    pub name: Option<Arc<Name>>,
     pub connected: Time,
     pub last_request: Time,
     pub queries: u64,
@@ -165,14 +188,42 @@ pub enum Side {
     Server(usize),
 }
 
+impl Who {
+    fn new(peer: SocketAddr, now: Time) -> Who {
+        Who {
+            peer: peer.ip(),
+            port: peer.port(),
+            name: None,
+            connected: now,
+            last_request: now,
+            queries: 0,
+            transactions: 0,
+            errors: 0,
+            wait_micros: 0,
+            query_micros: 0,
+            transaction_micros: 0,
+            received: 0,
+            sent: 0,
+        }
+    }
+
+    pub fn user(&self) -> &str {
+        self.name.as_ref().map_or("", |name| &name.user)
+    }
+
+    pub fn database(&self) -> &str {
+        self.name.as_ref().map_or("", |name| &name.database)
+    }
+}
+
 impl<S> Session<S> {
-    pub fn new(id: u64, socket: S, peer: String, port: u16, key: BackendKey, cx: &Cx<'_, S>) -> Session<S> {
+    pub fn new(id: u64, socket: S, peer: SocketAddr, key: CancelKey, cx: &Cx<'_, S>) -> Session<S> {
         let until = cx.now + cx.world.config.general.client_login_timeout;
         Session {
             id,
             client: Client {
                 socket,
-                ready: Readiness { readable: true, ..Readiness::NEW },
+                ready: Readiness { readable: true, ..Readiness::STANDING },
                 inbound: Inbound::default(),
                 outbox: Outbox::default(),
             },
@@ -187,7 +238,7 @@ impl<S> Session<S> {
             statements: ClientStatements::default(),
             key,
             checkout: 0,
-            who: Box::new(Who { peer, port, connected: cx.now, last_request: cx.now, ..Who::default() }),
+            who: Who::new(peer, cx.now),
         }
     }
 
@@ -234,6 +285,9 @@ impl<S> Session<S> {
     /// Something has been written: what was held back may go on.
     pub fn on_written(&mut self, side: Side, cx: &mut Cx<'_, S>) {
         self.free_sent();
+        if self.client.inbound.relay.unparsed().is_empty() {
+            return;
+        }
         match (side, &self.state) {
             // Frames may lie parsed-for in the relay that were not worked on for lack of room on the other side.
             (Side::Server(_), State::Running(_)) => self.pump_requests(cx),
@@ -251,13 +305,13 @@ impl<S> Session<S> {
         }
     }
 
-    /// Gives buffers back that nobody needs now.
+    /// Gives buffers back that nobody needs now. What the next statement would need again is kept, if it is small.
     pub fn rest(&mut self, cx: &mut Cx<'_, S>) {
         match &self.state {
             State::Running(_) => self.client.inbound.relay.rest(cx.chunks),
             _ => {
                 self.client.inbound.relay.shrink(cx.chunks);
-                self.client.outbox.rest(0);
+                self.client.outbox.rest(SMALL_OUTBOX_BYTES);
             }
         }
         for link in &mut self.links {
@@ -298,6 +352,8 @@ impl<S> Session<S> {
             return Some(server);
         }
         let link = self.links.len();
+        // Mostly there is never a second one: every client that has had a server would pay for it.
+        self.links.reserve_exact(1);
         self.links.push(Link {
             server,
             parsing: Vec::new(),
@@ -414,7 +470,7 @@ impl<S> Session<S> {
     }
 
     /// What the client must present to have this session's statements cancelled.
-    pub fn key(&self) -> &BackendKey {
+    pub fn key(&self) -> &CancelKey {
         &self.key
     }
 
@@ -506,7 +562,7 @@ impl<S> Session<S> {
     fn look_up_cluster(&mut self, cx: &Cx<'_, S>) {
         if self.epoch != cx.world.epoch {
             self.epoch = cx.world.epoch;
-            self.cluster = cx.world.cluster_of(&self.who.database, &self.who.user).cloned();
+            self.cluster = self.who.name.as_ref().and_then(|name| cx.world.cluster_of(name)).cloned();
         }
     }
 

@@ -397,7 +397,7 @@ impl<S> Session<S> {
 
     /// CopyData comes in great numbers: as many as have arrived whole go on as one piece.
     fn send_copy_data(&mut self, header: Header) {
-        let (bytes, _) = run_of(self.client.inbound.relay.unparsed(), |tag| tag == b'd');
+        let bytes = run_of(self.client.inbound.relay.unparsed(), |tag| tag == b'd');
         if bytes == 0 {
             return self.send(header);
         }

@@ -41,10 +41,17 @@ pub struct Readiness {
     /// The peer will send no more, or the socket is in error: reads go on until they say so, even after one that
     /// brought less than it asked for.
     pub closing: bool,
+    /// That it can be written again would be reported.
+    pub watches_writes: bool,
 }
 
 impl Readiness {
-    pub const NEW: Readiness = Readiness { readable: false, writable: true, closing: false };
+    /// A connection that stands, registered for reads.
+    pub const STANDING: Readiness =
+        Readiness { readable: false, writable: true, closing: false, watches_writes: false };
+    /// One that is being made, registered for both.
+    pub const CONNECTING: Readiness =
+        Readiness { readable: false, writable: false, closing: false, watches_writes: true };
 }
 
 /// Whose unnamed prepared statement a server has.
@@ -136,7 +143,7 @@ impl<S> Server<S> {
             address,
             attempt,
             connect_error: None,
-            ready: Readiness { readable: false, writable: false, closing: false },
+            ready: Readiness::CONNECTING,
             number,
             phase: Phase::Login(Box::new(login)),
             inbound: Inbound::default(),

@@ -12,7 +12,7 @@ use crate::base::bytes::Bytes;
 use crate::base::limits::{AUTH_MESSAGE_BYTES_MAX, CANCEL_TIMEOUT};
 use crate::base::time::Time;
 use crate::cluster::settings::{Settings, Within, difference, is_plain};
-use crate::cluster::world::{Passwords, StartupSettings};
+use crate::cluster::world::{Known, Name, Passwords, StartupSettings};
 use crate::config::{AuthType, Secret};
 use crate::session::console::{self, Console};
 use crate::session::cx::{Action, Answer, Ask, Cx};
@@ -22,7 +22,10 @@ use crate::session::inbound::Next;
 use crate::session::{ServerCluster, Session, State, discard_all, send_queries};
 use crate::wire::error;
 use crate::wire::startup::{self, Packet, Startup, StartupFault};
-use crate::wire::{TxStatus, encode};
+use crate::wire::{BackendKey, TxStatus, encode};
+
+/// Authentication, key and ReadyForQuery at a login take less.
+const LOGIN_BYTES: usize = 64;
 
 /// What a client has asked for before its startup packet: each once, as with PostgreSQL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,6 +74,62 @@ pub struct Entry {
 /// The first byte of a TLS handshake. As that of a startup packet's length it would be far beyond the limit.
 const TLS_HANDSHAKE: u8 = 0x16;
 
+/// What a packet before the login says.
+enum Opener {
+    Ssl,
+    Gssenc,
+    Cancel(BackendKey),
+    Session {
+        version: u32,
+        /// Options of the protocol that we do not know.
+        options: Vec<Box<[u8]>>,
+        wish: Result<Wish, ClientError>,
+    },
+}
+
+/// Whom a client wants to be, where, and with which settings.
+struct Wish {
+    name: Name,
+    settings: StartupSettings,
+}
+
+impl Opener {
+    fn of(packet: Packet<'_>) -> Opener {
+        let startup = match packet {
+            Packet::Ssl => return Opener::Ssl,
+            Packet::Gssenc => return Opener::Gssenc,
+            Packet::Cancel(key) => return Opener::Cancel(key),
+            Packet::Startup(startup) => startup,
+        };
+        let unknown = startup.parameters.iter().filter(|(name, _)| name.starts_with("_pq_."));
+        let options = unknown.map(|(name, _)| name.as_bytes().into()).collect();
+        Opener::Session { version: startup.version, options, wish: Wish::of(&startup) }
+    }
+}
+
+impl Wish {
+    fn of(startup: &Startup<'_>) -> Result<Wish, ClientError> {
+        let (mut user, mut database, mut settings) = (None, None, StartupSettings::new());
+        for &(name, value) in &startup.parameters {
+            let text = || String::from_utf8_lossy(value);
+            match name {
+                "user" => user = Some(text()),
+                "database" => database = Some(text()),
+                "replication" if !is_off(value) => {
+                    return Err(ClientError::Unsupported("a replication connection"));
+                }
+                "replication" => {}
+                "options" => settings.extend(options(&text()).map_err(ClientError::BadOption)?),
+                name if name.starts_with("_pq_.") => {}
+                name => settings.push((name.into(), value.into())),
+            }
+        }
+        let user = user.filter(|user| !user.is_empty()).ok_or(ClientError::NoUser)?;
+        let database = database.filter(|name| !name.is_empty()).unwrap_or_else(|| user.clone());
+        Ok(Wish { name: Name::new(&*database, &*user), settings })
+    }
+}
+
 impl<S> Session<S> {
     pub(super) fn on_startup_bytes(&mut self, cx: &mut Cx<'_, S>) {
         while let State::Startup { asked, .. } = &mut self.state {
@@ -83,19 +142,20 @@ impl<S> Session<S> {
             match startup::parse(self.client.inbound.relay.unparsed()) {
                 Ok(None) => return,
                 Ok(Some((packet, length))) => {
+                    let opener = Opener::of(packet);
                     self.client.inbound.relay.advance(length);
                     self.free_sent();
-                    self.on_packet(packet, cx);
+                    self.on_packet(opener, cx);
                 }
                 Err(fault) => return self.fail(startup_fault(fault), cx),
             }
         }
     }
 
-    fn on_packet(&mut self, packet: Packet, cx: &mut Cx<'_, S>) {
+    fn on_packet(&mut self, opener: Opener, cx: &mut Cx<'_, S>) {
         let State::Startup { asked, .. } = &mut self.state else { return };
-        match packet {
-            Packet::Ssl if cx.offers_tls && !asked.ssl => {
+        match opener {
+            Opener::Ssl if cx.offers_tls && !asked.ssl => {
                 *asked = Asked { ssl: true, gss: true };
                 if !self.client.inbound.relay.is_empty() {
                     // PostgreSQL: CVE-2021-23214. It would be taken for what the handshake has protected.
@@ -105,72 +165,50 @@ impl<S> Session<S> {
                 cx.actions.push(Action::Seal { direct: false });
             }
             // Not available; the client goes on in clear, or not at all.
-            Packet::Ssl if !asked.ssl => {
+            Opener::Ssl if !asked.ssl => {
                 asked.ssl = true;
                 self.client.outbox.own(|buf| buf.push(b'N'));
             }
-            Packet::Gssenc if !asked.gss => {
+            Opener::Gssenc if !asked.gss => {
                 asked.gss = true;
                 self.client.outbox.own(|buf| buf.push(b'N'));
             }
-            Packet::Ssl => self.fail(ClientError::UnsupportedVersion(startup::SSL_REQUEST), cx),
-            Packet::Gssenc => self.fail(ClientError::UnsupportedVersion(startup::GSSENC_REQUEST), cx),
-            Packet::Cancel(key) => {
+            Opener::Ssl => self.fail(ClientError::UnsupportedVersion(startup::SSL_REQUEST), cx),
+            Opener::Gssenc => self.fail(ClientError::UnsupportedVersion(startup::GSSENC_REQUEST), cx),
+            Opener::Cancel(key) => {
                 cx.actions.push(Action::CancelKey(key));
                 self.state = State::Cancelling { until: cx.now + CANCEL_TIMEOUT };
             }
-            Packet::Startup(startup) => self.on_startup(startup, cx),
+            Opener::Session { version, options, wish } => {
+                self.negotiate(version, &options);
+                match wish {
+                    Ok(wish) => self.on_wish(wish, version, cx),
+                    Err(error) => self.fail(error, cx),
+                }
+            }
         }
     }
 
-    fn on_startup(&mut self, packet: Startup, cx: &mut Cx<'_, S>) {
-        self.negotiate(&packet);
-        let (mut user, mut database, mut asked) = (None, None, StartupSettings::new());
-        for (name, value) in &packet.parameters {
-            let text = || String::from_utf8_lossy(value).into_owned();
-            match &**name {
-                "user" => user = Some(text()),
-                "database" => database = Some(text()),
-                "replication" if !is_off(value) => {
-                    return self.fail(ClientError::Unsupported("a replication connection"), cx);
-                }
-                "replication" => {}
-                "options" => match options(&text()) {
-                    Ok(options) => asked.extend(options),
-                    Err(option) => return self.fail(ClientError::BadOption(option), cx),
-                },
-                name if name.starts_with("_pq_.") => {}
-                name => asked.push((name.into(), value.as_slice().into())),
-            }
-        }
-        let Some(user) = user.filter(|user| !user.is_empty()) else {
-            return self.fail(ClientError::NoUser, cx);
-        };
-        let database = database.filter(|name| !name.is_empty()).unwrap_or_else(|| user.clone());
+    fn on_wish(&mut self, wish: Wish, version: u32, cx: &mut Cx<'_, S>) {
         if cx.draining {
             return self.fail(ClientError::ShuttingDown, cx);
         }
-        if packet.version & 0xffff < 2 {
-            // Protocol 3.0 has room for four bytes.
-            self.key.secret = self.key.secret[..4].into();
+        if version & 0xffff < 2 {
+            self.key.shorten();
         }
-        self.who.user = user;
-        self.who.database = database;
-        self.begin_auth(asked, cx);
+        // The name as it is configured is shared by all who come with it.
+        let known = cx.world.cluster_of(&wish.name).map(|cluster| cluster.name.clone());
+        self.who.name = Some(known.unwrap_or_else(|| Arc::new(wish.name)));
+        self.begin_auth(wish.settings, cx);
     }
 
     /// Protocol 3.2 and no `_pq_.` option is what we know; who asks for more is told (PostgreSQL:
     /// SendNegotiateProtocolVersion).
-    fn negotiate(&mut self, packet: &Startup) {
-        let unknown: Vec<_> = packet
-            .parameters
-            .iter()
-            .filter(|(name, _)| name.starts_with("_pq_."))
-            .map(|(name, _)| name.as_bytes())
-            .collect();
-        if packet.version > startup::PROTOCOL_3_2 || !unknown.is_empty() {
-            let minor = packet.version.min(startup::PROTOCOL_3_2) & 0xffff;
-            self.client.outbox.own(|buf| encode::negotiate_version(buf, minor, &unknown));
+    fn negotiate(&mut self, version: u32, options: &[Box<[u8]>]) {
+        if version > startup::PROTOCOL_3_2 || !options.is_empty() {
+            let minor = version.min(startup::PROTOCOL_3_2) & 0xffff;
+            let options: Vec<&[u8]> = options.iter().map(|option| &**option).collect();
+            self.client.outbox.own(|buf| encode::negotiate_version(buf, minor, &options));
         }
     }
 
@@ -178,12 +216,12 @@ impl<S> Session<S> {
         let State::Startup { until, .. } = self.state else { return };
         self.epoch = cx.world.epoch;
         let config = &cx.world.config;
-        let (user, database) = (&self.who.user, &self.who.database);
-        let target = if *database == config.admin.name {
-            if *user == config.admin.user { Target::Console } else { Target::Nobody }
-        } else if let Some(cluster) = cx.world.cluster_of(database, user) {
+        let Some(name) = &self.who.name else { return };
+        let target = if *name.database == *config.admin.name {
+            if *name.user == *config.admin.user { Target::Console } else { Target::Nobody }
+        } else if let Some(cluster) = cx.world.cluster_of(name) {
             Target::Cluster(cluster.clone())
-        } else if let Some(passwords) = cx.world.passwords_of(user) {
+        } else if let Some(passwords) = cx.world.passwords_of(&name.user) {
             Target::NoDatabase(passwords.clone())
         } else {
             Target::Nobody
@@ -198,10 +236,7 @@ impl<S> Session<S> {
             (_, kind) => kind,
         };
         let step = match kind {
-            AuthType::Trust => {
-                self.state = State::Auth(Box::new(Auth { until, target, asked, step: Step::Plain }));
-                return self.on_proved(cx);
-            }
+            AuthType::Trust => return self.let_in(target, asked, until, cx),
             AuthType::Md5 => {
                 let salt = Salt::new(cx.rng);
                 self.client.outbox.own(|buf| encode::authentication(buf, 5, &salt.0));
@@ -256,7 +291,7 @@ impl<S> Session<S> {
         match std::mem::replace(&mut auth.step, Step::Plain) {
             Step::Md5(salt) => {
                 let response = body.strip_suffix(&[0]).unwrap_or(body);
-                let hashes = auth.target.md5_hashes(&self.who.user, cx);
+                let hashes = auth.target.md5_hashes(self.who.user(), cx);
                 match md5::verify(&hashes, salt, response) {
                     Some(_) => self.on_proved(cx),
                     None => self.reject(cx),
@@ -268,7 +303,11 @@ impl<S> Session<S> {
                 let given = Secret::new(String::from_utf8_lossy(given));
                 let secrets = auth.target.secrets(cx);
                 auth.step = Step::PlainChecking;
-                cx.actions.push(Action::Ask(Ask::Password { secrets, user: self.who.user.clone(), given }));
+                cx.actions.push(Action::Ask(Ask::Password {
+                    secrets,
+                    user: self.who.user().to_owned(),
+                    given,
+                }));
             }
             Step::Scram => self.on_scram_first(body, cx),
             Step::ScramProof(challenged) => match challenged.client_final(body) {
@@ -277,7 +316,7 @@ impl<S> Session<S> {
                     self.on_proved(cx);
                 }
                 Err(fault) => {
-                    log::debug!("SCRAM of user {:?} from {}: {fault}", self.who.user, self.who.peer);
+                    log::debug!("SCRAM of user {:?} from {}: {fault}", self.who.user(), self.who.peer);
                     self.reject(cx);
                 }
             },
@@ -298,7 +337,7 @@ impl<S> Session<S> {
         };
         let State::Auth(auth) = &mut self.state else { return };
         let iterations = Iterations::DEFAULT;
-        let user = self.who.user.as_bytes();
+        let user = self.who.user().as_bytes();
         let passwords = auth.target.passwords(cx);
         let known = passwords.and_then(|passwords| passwords.candidates.get().cloned());
         let candidates = match (known, passwords) {
@@ -341,7 +380,7 @@ impl<S> Session<S> {
         let State::Auth(auth) = &mut self.state else { return };
         match (std::mem::replace(&mut auth.step, Step::Plain), answer) {
             (Step::ScramDeriving { mechanism, message }, Answer::Candidates(made)) => {
-                let user = self.who.user.as_bytes();
+                let user = self.who.user().as_bytes();
                 let candidates = made.unwrap_or_else(|| {
                     Arc::new(Candidates::unknown(&cx.shared.salts, user, Iterations::DEFAULT))
                 });
@@ -358,10 +397,10 @@ impl<S> Session<S> {
     }
 
     fn reject(&mut self, cx: &mut Cx<'_, S>) {
-        let user = self.who.user.clone();
+        let user = self.who.user().to_owned();
         log::warn!(
             "password authentication failed for user {user:?}, database {:?}, from {}",
-            self.who.database,
+            self.who.database(),
             self.who.peer
         );
         self.fail(ClientError::PasswordRejected { user }, cx);
@@ -370,6 +409,10 @@ impl<S> Session<S> {
     fn on_proved(&mut self, cx: &mut Cx<'_, S>) {
         let State::Auth(auth) = std::mem::replace(&mut self.state, State::Skipping) else { return };
         let Auth { until, target, asked, .. } = *auth;
+        self.let_in(target, asked, until, cx);
+    }
+
+    fn let_in(&mut self, target: Target<S>, asked: StartupSettings, until: Time, cx: &mut Cx<'_, S>) {
         match target {
             Target::Cluster(cluster) => {
                 self.cluster = Some(cluster);
@@ -387,7 +430,7 @@ impl<S> Session<S> {
                     for (name, value) in console::PARAMETERS {
                         encode::parameter_status(buf, name, value.as_bytes());
                     }
-                    encode::backend_key(buf, &self.key);
+                    encode::backend_key(buf, self.key.pid, self.key.secret());
                     encode::ready(buf, TxStatus::Idle);
                 });
                 self.state = State::Console(Console::default());
@@ -395,7 +438,7 @@ impl<S> Session<S> {
             // Under trust, too, a user who is not configured does not get in.
             Target::Nobody => self.reject(cx),
             Target::NoDatabase(_) => {
-                let database = self.who.database.clone();
+                let database = self.who.database().to_owned();
                 self.fail(ClientError::NoDatabase { database }, cx);
             }
         }
@@ -404,18 +447,17 @@ impl<S> Session<S> {
     /// The client may come in as soon as its settings are known.
     fn admit(&mut self, asked: StartupSettings, until: Time, cx: &mut Cx<'_, S>) {
         let Some(cluster) = self.cluster.clone() else { return };
-        if let Some(settings) = cluster.known(&asked) {
-            self.settings = settings;
-            return self.enter(cx);
+        if let Some(known) = cluster.known(&asked) {
+            return self.enter(known, cx);
         }
         if let Some(base) = cluster.base()
             && asked.iter().all(|(name, value)| is_plain(name, value))
         {
             let mut settings = (*base).clone();
             asked.iter().for_each(|(name, value)| settings.set(name, value));
-            self.settings = Arc::new(settings);
-            cluster.remember(asked, &self.settings);
-            return self.enter(cx);
+            let known = known(settings);
+            cluster.remember(asked, known.clone());
+            return self.enter(known, cx);
         }
         let until = until.min(cx.now + cluster.timeouts.checkout);
         self.state = State::Login(Box::new(Entry { until, asked }));
@@ -456,15 +498,17 @@ impl<S> Session<S> {
     pub(super) fn on_login_settings(&mut self, link: usize, cx: &mut Cx<'_, S>) {
         let State::Login(entry) = std::mem::replace(&mut self.state, State::Skipping) else { return };
         let server = &mut self.links[link].server;
-        let settings =
-            Settings { reported: server.settings.reported.clone(), other: self.settings.other.clone() };
-        self.settings = Arc::new(settings);
-        server.settings = self.settings.clone();
+        let known = known(Settings {
+            reported: server.settings.reported.clone(),
+            other: self.settings.other.clone(),
+        });
+        self.settings = known.settings.clone();
+        server.settings = known.settings.clone();
         if let Some(cluster) = &self.cluster {
-            cluster.remember(entry.asked, &self.settings);
+            cluster.remember(entry.asked, known.clone());
         }
         self.part_with(link, cx);
-        self.enter(cx);
+        self.enter(known, cx);
     }
 
     /// The server has refused a startup setting: as at a login of PostgreSQL's own, that is fatal.
@@ -485,23 +529,37 @@ impl<S> Session<S> {
     }
 
     /// The login is complete.
-    fn enter(&mut self, cx: &mut Cx<'_, S>) {
+    fn enter(&mut self, known: Known, cx: &mut Cx<'_, S>) {
+        self.settings = known.settings;
         self.startup = self.settings.clone();
-        let (key, settings) = (&self.key, &self.settings);
+        let key = &self.key;
         self.client.outbox.own(|buf| {
-            for (name, value) in &settings.reported {
-                encode::parameter_status(buf, name, value);
-            }
-            encode::backend_key(buf, key);
+            buf.reserve(known.greeting.len() + LOGIN_BYTES);
+            buf.extend_from_slice(&known.greeting);
+            encode::backend_key(buf, key.pid, key.secret());
             encode::ready(buf, TxStatus::Idle);
         });
         self.state = State::Idle { since: cx.now, peeked: 0 };
         if cx.world.config.general.log_connections {
             let who = &self.who;
-            log::info!("client {} of user {:?}, database {:?} connected", who.peer, who.user, who.database);
+            log::info!(
+                "client {} of user {:?}, database {:?} connected",
+                who.peer,
+                who.user(),
+                who.database()
+            );
         }
         self.on_idle_bytes(cx);
     }
+}
+
+/// Settings with the messages that tell of them: most clients come with the same ones.
+fn known(settings: Settings) -> Known {
+    let mut greeting = Vec::new();
+    for (name, value) in &settings.reported {
+        encode::parameter_status(&mut greeting, name, value);
+    }
+    Known { settings: Arc::new(settings), greeting: greeting.into() }
 }
 
 impl<S> Target<S> {

@@ -121,10 +121,10 @@ pub fn parameter_status(buf: &mut Vec<u8>, name: &str, value: &[u8]) {
     });
 }
 
-pub fn backend_key(buf: &mut Vec<u8>, key: &BackendKey) {
+pub fn backend_key(buf: &mut Vec<u8>, pid: u32, secret: &[u8]) {
     message(buf, b'K', |buf| {
-        buf.extend_from_slice(&key.pid.to_be_bytes());
-        buf.extend_from_slice(&key.secret);
+        buf.extend_from_slice(&pid.to_be_bytes());
+        buf.extend_from_slice(secret);
     });
 }
 

@@ -38,19 +38,29 @@ impl Header {
 }
 
 /// Bytes at the front of `bytes` that are whole frames of the types in `tags`: those that go on as one slice.
-/// Also returns how many frames there are.
-#[inline]
-pub fn run_of(bytes: &[u8], tags: impl Fn(u8) -> bool) -> (usize, u64) {
-    let (mut end, mut frames) = (0, 0);
-    while let Some(&[tag, a, b, c, d]) = bytes[end..].first_chunk() {
+///
+/// Rows tend to be as long as the row before. Behind two with the same header the next one is looked for without waiting for
+/// the length to be read: of rows of 18 bytes, 46 GB/s instead of 9 (`micro scan-ints`).
+pub fn run_of(bytes: &[u8], tags: impl Fn(u8) -> bool) -> usize {
+    let mut rest = bytes;
+    let mut before = [0; HEADER_BYTES];
+    while let Some(&header) = rest.first_chunk() {
+        let [tag, a, b, c, d] = header;
         let length = u32::from_be_bytes([a, b, c, d]) as usize;
-        if !tags(tag) || length < 4 || length >= bytes.len() - end {
+        if !tags(tag) || length < 4 || length >= rest.len() {
             break;
         }
-        end += length + 1;
-        frames += 1;
+        let frame = length + 1;
+        rest = &rest[frame..];
+        if header == before {
+            let repeats = |rest: &[u8]| rest.len() >= frame && rest.first_chunk() == Some(&header);
+            while repeats(rest) {
+                rest = &rest[frame..];
+            }
+        }
+        before = header;
     }
-    (end, frames)
+    bytes.len() - rest.len()
 }
 
 #[cfg(test)]
@@ -68,10 +78,10 @@ mod tests {
     #[test]
     fn runs_end_at_other_types_and_parts() {
         let bytes = b"D\0\0\0\x06xyD\0\0\0\x04C\0\0\0\x04";
-        assert_eq!(run_of(bytes, |t| t == b'D'), (12, 2));
-        assert_eq!(run_of(bytes, |_| true), (17, 3));
-        assert_eq!(run_of(&bytes[..11], |_| true), (7, 1));
-        assert_eq!(run_of(b"D\0\0\0\x03", |_| true), (0, 0));
-        assert_eq!(run_of(b"D\xff\xff\xff\xff", |_| true), (0, 0));
+        assert_eq!(run_of(bytes, |t| t == b'D'), 12);
+        assert_eq!(run_of(bytes, |_| true), 17);
+        assert_eq!(run_of(&bytes[..11], |_| true), 7);
+        assert_eq!(run_of(b"D\0\0\0\x03", |_| true), 0);
+        assert_eq!(run_of(b"D\xff\xff\xff\xff", |_| true), 0);
     }
 }

@@ -12,18 +12,18 @@ pub const SSL_REQUEST: u32 = (1234 << 16) | 5679;
 pub const GSSENC_REQUEST: u32 = (1234 << 16) | 5680;
 
 #[derive(Debug, PartialEq, Eq)]
-pub enum Packet {
+pub enum Packet<'a> {
     Ssl,
     Gssenc,
     Cancel(BackendKey),
-    Startup(Startup),
+    Startup(Startup<'a>),
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub struct Startup {
+pub struct Startup<'a> {
     pub version: u32,
     /// In the order sent, `_pq_.` options among them.
-    pub parameters: Vec<(String, Vec<u8>)>,
+    pub parameters: Vec<(&'a str, &'a [u8])>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub enum StartupFault {
 }
 
 /// The packet at the front of `bytes` and its length; none if it has not arrived whole.
-pub fn parse(bytes: &[u8]) -> Result<Option<(Packet, usize)>, StartupFault> {
+pub fn parse(bytes: &[u8]) -> Result<Option<(Packet<'_>, usize)>, StartupFault> {
     let Some(&[a, b, c, d]) = bytes.first_chunk() else { return Ok(None) };
     let length = u32::from_be_bytes([a, b, c, d]);
     if !(8..=STARTUP_PACKET_BYTES_MAX as u32).contains(&length) {
@@ -69,7 +69,7 @@ fn cancel(mut packet: Bytes<'_>) -> Result<BackendKey, StartupFault> {
     }
 }
 
-fn startup(version: u32, mut packet: Bytes<'_>) -> Result<Startup, StartupFault> {
+fn startup(version: u32, mut packet: Bytes<'_>) -> Result<Startup<'_>, StartupFault> {
     let mut parameters = Vec::new();
     loop {
         let name = packet.cstr().map_err(|_| StartupFault::Malformed)?;
@@ -81,7 +81,7 @@ fn startup(version: u32, mut packet: Bytes<'_>) -> Result<Startup, StartupFault>
         }
         let value = packet.cstr().map_err(|_| StartupFault::Malformed)?;
         let name = std::str::from_utf8(name).map_err(|_| StartupFault::BadName)?;
-        parameters.push((name.to_owned(), value.to_owned()));
+        parameters.push((name, value));
     }
     if packet.is_empty() { Ok(Startup { version, parameters }) } else { Err(StartupFault::Malformed) }
 }
@@ -125,7 +125,7 @@ mod tests {
         for cut in 0..bytes.len() {
             assert_eq!(parse(&bytes[..cut]), Ok(None), "{cut}");
         }
-        let parameters = vec![("user".into(), b"bob".to_vec()), ("_pq_.x".into(), b"y".to_vec())];
+        let parameters = vec![("user", &b"bob"[..]), ("_pq_.x", b"y")];
         let startup = Startup { version: PROTOCOL_3_0, parameters };
         assert_eq!(parse(&bytes), Ok(Some((Packet::Startup(startup), bytes.len()))));
     }

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use crate::base::chunk::Chunks;
 use crate::base::outbox::{Outbox, Piece};
 use crate::base::relay::Relay;
-use crate::io::net::Socket;
+use crate::io::net::{Net, Socket};
 use crate::io::transport::{Got, Transport};
 use crate::session::inbound::Inbound;
 use crate::session::server::Readiness;
@@ -57,6 +57,20 @@ pub fn read<S: Socket>(
     }
 }
 
+/// A socket that has just taken all it can is to say when it takes more.
+pub fn watch<N: Net>(
+    net: &mut N,
+    line: &mut Transport<N::Socket>,
+    token: u64,
+    ready: &mut Readiness,
+) -> io::Result<()> {
+    if ready.writable || ready.watches_writes {
+        return Ok(());
+    }
+    ready.watches_writes = true;
+    net.watch_writes(&mut line.socket, token)
+}
+
 /// What a write came to.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Written {
@@ -79,20 +93,30 @@ pub fn write<'r, S: Socket>(
         let result = if transport.is_sending() {
             transport.flush(chunks).map(|()| 0)
         } else if !outbox.is_empty() && transport.takes_data() {
-            let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
-            let mut count = 0;
-            for (slot, piece) in pieces.iter_mut().zip(outbox.pieces()) {
-                let bytes = match piece {
-                    Piece::Bytes(bytes) => bytes,
-                    Piece::Relay { source, start, end } => match relay(source) {
-                        Some(relay) => relay.range(start, end),
-                        None => return Err(io::Error::other("a relay has gone before its bytes were sent")),
-                    },
-                };
-                *slot = IoSlice::new(bytes);
-                count += 1;
+            let bytes = |piece| match piece {
+                Piece::Bytes(bytes) => Ok(bytes),
+                Piece::Relay { source, start, end } => match relay(source) {
+                    Some(relay) => Ok(relay.range(start, end)),
+                    None => Err(io::Error::other("a relay has gone before its bytes were sent")),
+                },
+            };
+            let (first, second) = {
+                let mut waiting = outbox.pieces();
+                (waiting.next(), waiting.next())
+            };
+            match (first, second) {
+                // Mostly there is one.
+                (Some(piece), None) => transport.write(&[IoSlice::new(bytes(piece)?)], chunks),
+                _ => {
+                    let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
+                    let mut count = 0;
+                    for (slot, piece) in pieces.iter_mut().zip(outbox.pieces()) {
+                        *slot = IoSlice::new(bytes(piece)?);
+                        count += 1;
+                    }
+                    transport.write(&pieces[..count], chunks)
+                }
             }
-            transport.write(&pieces[..count], chunks)
         } else {
             return Ok(written);
         };

@@ -27,10 +27,9 @@ use crate::base::timer::Timers;
 use crate::cluster::pool::{Ticket, WorkerId};
 use crate::io::net::{Event, Net};
 use crate::io::transport::{Sealer, Transport};
-use crate::session::Session;
 use crate::session::cx::{Action, Cx};
 use crate::session::server::{Server, ServerPool, ServerWorld};
-use crate::wire::BackendKey;
+use crate::session::{CancelKey, Session};
 use crate::worker::census::Census;
 use crate::worker::mail::{Asker, Common, Mail, Order};
 use crate::worker::servers::{CancelCall, Opening};
@@ -73,6 +72,9 @@ pub struct Worker<N: Net> {
     timers: Timers<u64>,
     now: Time,
     actions: Vec<Action<Line<N>>>,
+    /// Empty lists whose memory is used while actions are carried out, and letters read.
+    spare_actions: Vec<Action<Line<N>>>,
+    letters: VecDeque<Mail<Line<N>>>,
     /// What has something to do.
     ready: VecDeque<u64>,
     /// Servers that have been handed to waiters of this worker.
@@ -159,6 +161,8 @@ impl<N: Net> Worker<N> {
             timers: Timers::default(),
             now,
             actions: Vec::new(),
+            spare_actions: Vec::new(),
+            letters: VecDeque::new(),
             ready: VecDeque::new(),
             deliveries: VecDeque::new(),
             sessions: 0,
@@ -186,12 +190,22 @@ impl<N: Net> Worker<N> {
         self.draining == Draining::Stopped
     }
 
-    /// One turn of the loop, after readiness has been collected.
+    /// New clients are not wanted any more.
+    pub fn is_draining(&self) -> bool {
+        self.draining != Draining::No
+    }
+
+    /// When this turn began.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// One turn of the loop, after readiness has been collected and `begin_turn`.
     ///
     /// A panic is a bug of ours: it ends the session that was being worked on, with its servers, and no other.
     pub fn turn(&mut self, events: &[Event]) {
-        self.begin_turn();
-        for mail in self.take_mail() {
+        self.common.peers[usize::from(self.id)].mailbox.take(&mut self.letters);
+        while let Some(mail) = self.letters.pop_front() {
             self.guard(|worker| worker.on_mail(mail));
         }
         for event in events {
@@ -279,8 +293,8 @@ impl<N: Net> Worker<N> {
         self.counters.turns += 1;
     }
 
-    pub fn take_mail(&mut self) -> VecDeque<Mail<Line<N>>> {
-        self.common.peers[usize::from(self.id)].mailbox.take()
+    pub fn take_mail(&mut self, into: &mut VecDeque<Mail<Line<N>>>) {
+        self.common.peers[usize::from(self.id)].mailbox.take(into);
     }
 
     pub fn on_mail(&mut self, mail: Mail<Line<N>>) {
@@ -514,12 +528,12 @@ impl<N: Net> Worker<N> {
     }
 
     /// A key for a new session: its process id names this worker and the session's place.
-    fn make_key(&mut self, token: u64) -> BackendKey {
+    fn make_key(&mut self, token: u64) -> CancelKey {
         let place = (token & 0x00ff_ffff) as u32;
         let pid = (u32::from(self.id) + 1) << 24 | place;
         let mut secret = [0; 32];
         self.rng.fill(&mut secret);
-        BackendKey { pid, secret: Box::new(secret) }
+        CancelKey::new(pid, secret)
     }
 
     /// Undoes `make_key`: the worker and the place.

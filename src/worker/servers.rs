@@ -74,7 +74,7 @@ impl<N: Net> Worker<N> {
         let tcp = self.world.config.tcp.clone();
         let token = self.table.insert(Entry::Away);
         let connected = self.net.connect(address, &tcp).and_then(|mut socket| {
-            self.net.register(&mut socket, token)?;
+            self.net.register(&mut socket, token, true)?;
             Ok(Transport::plain(socket))
         });
         match connected {
@@ -210,8 +210,11 @@ impl<N: Net> Worker<N> {
 
     /// False if the socket has failed.
     fn flush_server(&mut self, server: &mut Held<N>) -> bool {
+        let token = server.home.token;
         let Server { socket, ready, outbox, .. } = &mut **server;
-        match lines::write(socket, ready, outbox, &mut self.chunks, |_| None) {
+        let written = lines::write(socket, ready, outbox, &mut self.chunks, |_| None)
+            .and_then(|written| lines::watch(&mut self.net, socket, token, ready).map(|()| written));
+        match written {
             Ok(written) => {
                 server.tally.sent += written.bytes as u64;
                 if written.any && server.outbox.is_empty() && matches!(server.phase, Phase::Closing { .. }) {
@@ -430,8 +433,8 @@ impl<N: Net> Worker<N> {
         server.home = Home { worker: self.id, token };
         server.armed = Time::NEVER;
         // The new poll reports what the socket can do now; of what has been taken from it already it knows nothing.
-        server.ready = Readiness { readable: server.socket.holds(), writable: true, closing: false };
-        if let Err(error) = moved.and_then(|()| self.net.register(&mut server.socket.socket, token)) {
+        server.ready = Readiness { readable: server.socket.holds(), ..Readiness::STANDING };
+        if let Err(error) = moved.and_then(|()| self.net.register(&mut server.socket.socket, token, false)) {
             log::error!("cannot take a server over from another worker: {error}; closing it");
             self.counters.deregister_failures += 1;
             return false;
@@ -616,7 +619,7 @@ impl<N: Net> Worker<N> {
         let tcp = self.world.config.tcp.clone();
         let token = self.table.insert(Entry::Away);
         let connected = self.net.connect(server.address, &tcp).and_then(|mut socket| {
-            self.net.register(&mut socket, token)?;
+            self.net.register(&mut socket, token, true)?;
             Ok(Transport::plain(socket))
         });
         match connected {
@@ -625,7 +628,7 @@ impl<N: Net> Worker<N> {
                 let mut outbox = Outbox::default();
                 outbox.own(|buf| encode::cancel_request(buf, &server.key));
                 let until = self.now + CANCEL_TIMEOUT;
-                let ready = Readiness { readable: false, writable: false, closing: false };
+                let ready = Readiness::CONNECTING;
                 let asker = self.canceller.take();
                 let call = CancelCall { line, ready, outbox, server: server.home.token, asker, until };
                 self.table.replace(token, Entry::Cancel(Box::new(call)));
@@ -700,7 +703,7 @@ impl<N: Net> Worker<N> {
         let place = Worker::<N>::place_of(key.pid).map(|(_, place)| place);
         let token = place.and_then(|place| self.table.token_at(place));
         let right = match token.and_then(|token| self.table.get(token)) {
-            Some(Entry::Session(session)) => bool::from(session.key().secret.ct_eq(&key.secret)),
+            Some(Entry::Session(session)) => bool::from(session.key().secret().ct_eq(&key.secret)),
             _ => false,
         };
         match token {

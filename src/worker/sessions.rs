@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 
 use crate::base::limits::{INCOMPLETE_FRAMES_BYTES_MAX, READS_PER_TURN_MAX};
-use crate::base::outbox::Piece;
+use crate::base::outbox::{Outbox, Piece};
 use crate::cluster::pool::{Checkout, Ticket};
 use crate::io::net::Net;
 use crate::io::transport::Ends;
 use crate::session::cx::{Action, Discard};
-use crate::session::server::Server;
+use crate::session::server::{Readiness, Server};
 use crate::session::{Client, Session, Side};
 use crate::wire::BackendKey;
 use crate::worker::lines::{self, Read};
@@ -17,10 +17,8 @@ use crate::worker::{Entry, Line, Worker};
 
 impl<N: Net> Worker<N> {
     pub(super) fn on_client(&mut self, mut line: Line<N>, peer: SocketAddr) {
-        let tcp = self.world.config.tcp.clone();
-        self.net.tune(&mut line.socket, &tcp);
         let token = self.table.insert(Entry::Away);
-        if let Err(error) = self.net.register(&mut line.socket, token) {
+        if let Err(error) = self.net.register(&mut line.socket, token, false) {
             log::error!("cannot wait for a client: {error}");
             self.table.remove(token);
             return self.count_clients(-1);
@@ -28,7 +26,7 @@ impl<N: Net> Worker<N> {
         let key = self.make_key(token);
         self.next_session += self.common.peers.len() as u64;
         let id = self.next_session;
-        let session = Session::new(id, line, peer.ip().to_string(), peer.port(), key, &self.cx());
+        let session = Session::new(id, line, peer, key, &self.cx());
         self.sessions += 1;
         self.counters.sessions += 1;
         self.table.replace(token, Entry::Session(Box::new(session)));
@@ -42,20 +40,22 @@ impl<N: Net> Worker<N> {
         let Some(mut session) = self.take_session(token) else { return };
         let mut reads = 0;
         loop {
-            session = match self.settle_with(token, session) {
-                Some(session) => session,
-                None => return,
-            };
-            match self.read_some(&mut session) {
-                true => reads += 1,
-                false => break,
+            if self.has_work(&session) {
+                session = match self.settle_with(token, session) {
+                    Some(session) => session,
+                    None => return,
+                };
             }
-            if reads >= READS_PER_TURN_MAX {
+            if reads == READS_PER_TURN_MAX {
                 self.enqueue(token);
                 break;
             }
+            if !self.read_some(&mut session) {
+                break;
+            }
+            reads += 1;
         }
-        self.settle(token, session);
+        self.put_back(token, session);
     }
 
     /// One read from the first socket that has something to be worked on.
@@ -104,7 +104,12 @@ impl<N: Net> Worker<N> {
 
     /// Writes what a session has to say and does what it asks for, until both are done; then puts it back.
     pub(super) fn settle(&mut self, token: u64, session: Box<Session<Line<N>>>) {
-        let Some(mut session) = self.settle_with(token, session) else { return };
+        let Some(session) = self.settle_with(token, session) else { return };
+        self.put_back(token, session);
+    }
+
+    /// A session with nothing left to do for now goes back into the table.
+    fn put_back(&mut self, token: u64, mut session: Box<Session<Line<N>>>) {
         session.rest(&mut self.cx());
         if self.chunks.out_bytes() > INCOMPLETE_FRAMES_BYTES_MAX && !session.is_closing() {
             session.on_pressure(&mut self.cx());
@@ -124,35 +129,43 @@ impl<N: Net> Worker<N> {
         self.arm_session(token);
     }
 
+    /// There are actions to carry out, or some socket may take what waits for it.
+    fn has_work(&self, session: &Session<Line<N>>) -> bool {
+        let may_write = |ready: &Readiness, outbox: &Outbox, line: &Line<N>| {
+            ready.writable && (line.is_sending() || (!outbox.is_empty() && line.takes_data()))
+        };
+        let Session { client, links, .. } = session;
+        !self.actions.is_empty()
+            || may_write(&client.ready, &client.outbox, &client.socket)
+            || links
+                .iter()
+                .any(|link| may_write(&link.server.ready, &link.server.outbox, &link.server.socket))
+    }
+
     /// The same, but the session comes back; none if it has ended.
     fn settle_with(
         &mut self,
         token: u64,
         mut session: Box<Session<Line<N>>>,
     ) -> Option<Box<Session<Line<N>>>> {
-        loop {
-            let mut written = self.flush(&mut session);
-            if self.actions.is_empty() && !written {
-                return Some(session);
-            }
-            for action in std::mem::take(&mut self.actions) {
+        while self.has_work(&session) {
+            self.flush(token, &mut session);
+            let mut actions = std::mem::replace(&mut self.actions, std::mem::take(&mut self.spare_actions));
+            for action in actions.drain(..) {
                 self.run_action(token, &mut session, action);
-                written = true;
             }
+            self.spare_actions = actions;
             // Whether it closes now or has only now been sent its last bytes.
             if session.is_closing() && self.actions.is_empty() && self.may_close(&mut session) {
                 self.end_session(token, *session);
                 return None;
             }
-            if !written {
-                return Some(session);
-            }
         }
+        Some(session)
     }
 
-    /// Writes all outboxes of a session as far as their sockets take it. True if anything went out.
-    fn flush(&mut self, session: &mut Session<Line<N>>) -> bool {
-        let mut any = false;
+    /// Writes all outboxes of a session as far as their sockets take it.
+    fn flush(&mut self, token: u64, session: &mut Session<Line<N>>) {
         for at in 0..session.links.len() {
             let Session { client, links, .. } = session;
             let server = &mut *links[at].server;
@@ -161,12 +174,14 @@ impl<N: Net> Worker<N> {
                 continue;
             }
             let relay = |source| (source == 0).then_some(&client.inbound.relay);
+            let token = server.home.token;
             let Server { socket, ready, outbox, tally, .. } = server;
-            match lines::write(socket, ready, outbox, &mut self.chunks, relay) {
+            let written = lines::write(socket, ready, outbox, &mut self.chunks, relay)
+                .and_then(|written| lines::watch(&mut self.net, socket, token, ready).map(|()| written));
+            match written {
                 Ok(written) => {
                     tally.sent += written.bytes as u64;
                     tally.writes += 1;
-                    any |= written.any;
                     session.on_written(Side::Server(at), &mut self.cx());
                 }
                 Err(_) => {
@@ -184,21 +199,14 @@ impl<N: Net> Worker<N> {
             let relay = |source: u8| {
                 links.get(usize::from(source).wrapping_sub(1)).map(|link| &link.server.inbound.relay)
             };
-            match lines::write(
-                &mut client.socket,
-                &mut client.ready,
-                &mut client.outbox,
-                &mut self.chunks,
-                relay,
-            ) {
-                Ok(written) => {
-                    any |= written.any;
-                    session.on_written(Side::Client, &mut self.cx());
-                }
+            let Client { socket, ready, outbox, .. } = client;
+            let written = lines::write(socket, ready, outbox, &mut self.chunks, relay)
+                .and_then(|_| lines::watch(&mut self.net, socket, token, ready));
+            match written {
+                Ok(()) => session.on_written(Side::Client, &mut self.cx()),
                 Err(_) => session.on_client_lost(&mut self.cx()),
             }
         }
-        any
     }
 
     fn run_action(&mut self, token: u64, session: &mut Session<Line<N>>, action: Action<Line<N>>) {
@@ -322,12 +330,12 @@ impl<N: Net> Worker<N> {
         debug_assert!(session.links.is_empty(), "a session ended with servers in its hands");
         let general = &self.world.config.general;
         let who = session.who();
-        if general.log_disconnections && !who.user.is_empty() {
+        if general.log_disconnections && who.name.is_some() {
             log::info!(
                 "client {} of user {:?}, database {:?} disconnected",
                 who.peer,
-                who.user,
-                who.database
+                who.user(),
+                who.database()
             );
         }
         session.release_buffers(&mut self.chunks);

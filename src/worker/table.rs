@@ -27,6 +27,10 @@ fn split(token: u64) -> (u32, usize) {
 impl<T> Table<T> {
     pub fn insert(&mut self, entry: T) -> u64 {
         let at = self.free.pop().unwrap_or_else(|| {
+            // Not twice as many at a time: with many clients the half that is not used would count.
+            if self.places.len() == self.places.capacity() {
+                self.places.reserve_exact(self.places.len() / 8 + 64);
+            }
             self.places.push(Place { generation: 0, entry: None, queued: false });
             self.places.len() as u32 - 1
         });

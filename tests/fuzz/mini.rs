@@ -14,13 +14,12 @@ use pgdog::base::rng::{Rng, SeededRng};
 use pgdog::base::time::Time;
 use pgdog::cluster::pool::{Checkin, Checkout, Ticket};
 use pgdog::cluster::shared::Shared;
-use pgdog::cluster::world::{OpenFailure, World};
+use pgdog::cluster::world::{Name, OpenFailure, World};
 use pgdog::config::load::{Sources, Text, build};
 use pgdog::session::cx::{Action, Answer, Ask, Cx, Discard};
 use pgdog::session::inbound::Inbound;
 use pgdog::session::server::{Phase, Server, ServerPool, ServerWorld};
-use pgdog::session::{Closing, Session, Side, Unbound};
-use pgdog::wire::BackendKey;
+use pgdog::session::{CancelKey, Closing, Session, Side, Unbound};
 use pgdog::wire::frame::Header;
 
 pub type Line = u32;
@@ -120,7 +119,8 @@ impl Mini {
         let world = Arc::new(World::build(Arc::new(config(options)), None));
         let chunks = Chunks::new();
         let shared = Shared::new(100, &mut rng);
-        let pool = world.cluster_of("db", "u").expect("the configuration names it").pools[0].clone();
+        let pool =
+            world.cluster_of(&Name::new("db", "u")).expect("the configuration names it").pools[0].clone();
         let mut mini = Mini {
             now: Time::from_micros(1_000_000),
             rng,
@@ -147,8 +147,8 @@ impl Mini {
         };
         let mut secret = [0; 32];
         mini.rng.fill(&mut secret);
-        let key = BackendKey { pid: 7, secret: secret.into() };
-        let session = Session::new(1, 0, "peer".into(), 1, key, &mini.cx());
+        let peer = ([127, 0, 0, 1], 1).into();
+        let session = Session::new(1, 0, peer, CancelKey::new(7, secret), &mini.cx());
         mini.session = Some(Box::new(session));
         mini
     }

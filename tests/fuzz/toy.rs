@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry;
 
 use pgdog::wire::encode::{cstr, data_row, message, parameter_status, ready};
 use pgdog::wire::frame::Header;
-use pgdog::wire::{BackendKey, TxStatus, encode, error};
+use pgdog::wire::{TxStatus, encode, error};
 
 type Name = Vec<u8>;
 
@@ -63,7 +63,7 @@ impl Toy {
             encode::authentication(&mut self.unflushed, 0, &[]);
             parameter_status(&mut self.unflushed, "application_name", b"");
             parameter_status(&mut self.unflushed, "client_encoding", b"UTF8");
-            encode::backend_key(&mut self.unflushed, &BackendKey { pid: 1, secret: Box::new([0; 4]) });
+            encode::backend_key(&mut self.unflushed, 1, &[0; 4]);
             ready(&mut self.unflushed, TxStatus::Idle);
             self.out.append(&mut self.unflushed);
         }

@@ -61,7 +61,7 @@ impl PgHost {
         let now = self.net.now();
         while let Some(socket) = self.net.accept(self.address) {
             let id = self.server.accept();
-            let _ = self.net.register(&socket, self.poll, u64::from(id.0));
+            let _ = self.net.register(&socket, self.poll, u64::from(id.0), true);
             self.sockets.insert(id, Stream::plain(socket));
         }
         self.server.on_time(now);

@@ -131,6 +131,8 @@ struct End {
     /// A write found no room: an event is owed.
     wants_room: bool,
     registered: Option<(PollId, u64)>,
+    /// Its poll is told when it can be written, too.
+    watches_writes: bool,
     /// Something has happened while no poll watched.
     edge: bool,
 }
@@ -360,19 +362,35 @@ impl SimNet {
         SimWaker { net: self.clone(), poll }
     }
 
-    /// Reports `socket` to `poll` from now on; what is ready already is reported too.
+    /// Reports `socket` to `poll` from now on; what is ready already is reported too. That it can be written is reported
+    /// with `writes` only.
     ///
     /// # Errors
     /// `AlreadyExists` if it is registered.
-    pub fn register(&self, socket: &SimSocket, poll: PollId, token: u64) -> io::Result<()> {
+    pub fn register(&self, socket: &SimSocket, poll: PollId, token: u64, writes: bool) -> io::Result<()> {
         let mut core = self.core();
         let Some(end) = core.ends.get_mut(&socket.id) else { return Err(ErrorKind::NotFound.into()) };
         if end.registered.is_some() {
             return Err(ErrorKind::AlreadyExists.into());
         }
         end.registered = Some((poll, token));
+        end.watches_writes = writes;
         if let Some(poll) = core.polls.get_mut(&poll) {
             poll.members.insert(socket.id, token);
+        }
+        core.edge(socket.id);
+        Ok(())
+    }
+
+    /// Reports from now on, too, that `socket` can be written; at once, if it can.
+    ///
+    /// # Errors
+    /// `NotFound` if it is not registered there.
+    pub fn watch_writes(&self, socket: &SimSocket, poll: PollId, token: u64) -> io::Result<()> {
+        let mut core = self.core();
+        match core.ends.get_mut(&socket.id) {
+            Some(end) if end.registered == Some((poll, token)) => end.watches_writes = true,
+            _ => return Err(ErrorKind::NotFound.into()),
         }
         core.edge(socket.id);
         Ok(())
@@ -534,6 +552,7 @@ impl End {
             spared: false,
             wants_room: false,
             registered: None,
+            watches_writes: false,
             edge: false,
         }
     }
@@ -550,7 +569,7 @@ impl End {
         Event {
             token,
             readable: !self.received.is_empty() || self.fin || gone,
-            writable: (self.connection == Connection::Standing && room) || gone,
+            writable: self.watches_writes && ((self.connection == Connection::Standing && room) || gone),
             read_closed: self.fin || gone,
             write_closed: gone || (self.fin && self.write_closed),
             error: gone,
@@ -984,8 +1003,8 @@ mod tests {
             let net = SimNet::new(seed, Settings::default());
             let (mut client, mut server) = pair(&net);
             let poll = net.new_poll();
-            net.register(&client, poll, 1).expect("register");
-            net.register(&server, poll, 2).expect("register");
+            net.register(&client, poll, 1, true).expect("register");
+            net.register(&server, poll, 2, true).expect("register");
             let sent: Vec<u8> = (0..30_000_u32).map(|n| (n % 251) as u8).collect();
             let (mut written, mut received) = (0, Vec::<u8>::new());
             // Strictly edge-triggered: each side works only after an event, until WouldBlock.
@@ -1096,12 +1115,12 @@ mod tests {
         let net = SimNet::new(1, Settings { stale: 1000, ..Settings::calm() });
         let (mut client, server) = pair(&net);
         let (home, other) = (net.new_poll(), net.new_poll());
-        net.register(&server, home, 7).expect("register");
-        assert!(net.register(&server, other, 8).is_err());
+        net.register(&server, home, 7, true).expect("register");
+        assert!(net.register(&server, other, 8, true).is_err());
         client.write(b"x").expect("write");
         settle(&net);
         net.deregister(&server, Some(other)).expect("deregister");
-        net.register(&server, other, 8).expect("register");
+        net.register(&server, other, 8, true).expect("register");
         let (events, _) = net.poll(other, 8);
         assert!(events.iter().any(|event| event.token == 8 && event.readable));
         let (stale, _) = net.poll(home, 8);

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs what is lacking, and nothing else: setup.sh [build] [postgresql] [python] [drivers VENV] [pgbouncer] [strace]
+# Installs what is lacking, and nothing else: setup.sh [build] [postgresql] [python] [drivers VENV] [pgbouncer] [strace] [valgrind]
 # Debian and Ubuntu; as root or through sudo. Does nothing, and quickly, when everything is there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -29,6 +29,7 @@ while [ $# -gt 0 ]; do
         ;;
     pgbouncer) [ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null || wanted+=(pgbouncer) ;;
     strace) command -v strace >/dev/null || wanted+=(strace) ;;
+    valgrind) command -v valgrind >/dev/null || wanted+=(valgrind) ;;
     *)
         echo "setup.sh: what is '$1'?" >&2
         exit 2

@@ -94,7 +94,7 @@ impl Driver {
                 self.stage = Stage::Mail;
             }
             Stage::Mail => {
-                self.letters = self.worker.take_mail();
+                self.worker.take_mail(&mut self.letters);
                 self.stage = Stage::Letters;
             }
             Stage::Letters => match self.letters.pop_front() {

@@ -113,16 +113,18 @@ impl Net for WorkerNet {
         self.net.now()
     }
 
-    fn register(&mut self, socket: &mut Wire, token: u64) -> io::Result<()> {
-        self.net.register(&socket.socket, self.poll, token)
+    fn register(&mut self, socket: &mut Wire, token: u64, writes: bool) -> io::Result<()> {
+        self.net.register(&socket.socket, self.poll, token, writes)
+    }
+
+    fn watch_writes(&mut self, socket: &mut Wire, token: u64) -> io::Result<()> {
+        self.net.watch_writes(&socket.socket, self.poll, token)
     }
 
     fn connect(&mut self, address: SocketAddr, _: &Tcp) -> io::Result<Wire> {
         let socket = self.net.connect(address);
         Ok(Wire { socket, net: self.net.clone(), shared: self.shared.clone(), address: Some(address) })
     }
-
-    fn tune(&mut self, _: &mut Wire, _: &Tcp) {}
 
     fn trim_memory(&mut self) {}
 }
