@@ -274,9 +274,9 @@ impl Client {
                 self.request.clear();
                 execute(&mut self.request, b"s1");
             }
-            Kind::Rows(count) => encode::query(request, &format!("rows {count}")),
-            Kind::Copy(count) => encode::query(request, &format!("copy {count}")),
-            Kind::Pages(count) => encode::query(request, &format!("pages {count}")),
+            Kind::Rows(count) => encode::query(request, format!("rows {count}")),
+            Kind::Copy(count) => encode::query(request, format!("copy {count}")),
+            Kind::Pages(count) => encode::query(request, format!("pages {count}")),
         }
         Ok(())
     }
