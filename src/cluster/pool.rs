@@ -158,9 +158,9 @@ impl<T> PoolState<T> {
         self.mode == Mode::Retired
     }
 
-    /// Everybody who waits, by worker and then by age; for tests.
-    pub fn tickets(&self) -> impl Iterator<Item = Ticket> {
-        self.waiting.iter().flatten().map(|waiter| waiter.ticket)
+    /// Everybody who waits, in no order, with the place in the queue of all; for tests.
+    pub fn tickets(&self) -> impl Iterator<Item = (u64, Ticket)> {
+        self.waiting.iter().flatten().map(|waiter| (waiter.order, waiter.ticket))
     }
 
     /// The servers that rest; for tests.

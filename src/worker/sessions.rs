@@ -55,7 +55,8 @@ impl<N: Net> Worker<N> {
             }
             reads += 1;
         }
-        self.put_back(token, session);
+        // A read that brought no data may have ended a handshake, which lets what waits out.
+        self.settle(token, session);
     }
 
     /// One read from the first socket that has something to be worked on.

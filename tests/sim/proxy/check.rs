@@ -42,7 +42,7 @@ impl Watch {
         if counts.waiting == 0 && self.queue.is_empty() && state.grants == self.grants {
             return Ok(());
         }
-        let now: BTreeSet<Ticket> = state.tickets().collect();
+        let now: BTreeSet<Ticket> = state.tickets().map(|(_, ticket)| ticket).collect();
         let mut granted: Vec<Ticket> =
             (self.grants..state.grants).map(|n| state.granted[n as usize % GRANTS_SHOWN]).collect();
         if granted.len() > GRANTS_SHOWN {
@@ -68,9 +68,10 @@ impl Watch {
         self.queue.retain(|ticket| now.contains(ticket));
         self.see_oldest();
         let known: BTreeSet<Ticket> = self.queue.iter().copied().collect();
-        // All that come in one step are of one worker.
-        let mut come: Vec<_> = state.tickets().filter(|ticket| !known.contains(ticket)).collect();
-        self.queue.append(&mut come);
+        // Mostly of one worker; of all after too many grants at once.
+        let mut come: Vec<_> = state.tickets().filter(|(_, ticket)| !known.contains(ticket)).collect();
+        come.sort_unstable_by_key(|(order, _)| *order);
+        self.queue.extend(come.into_iter().map(|(_, ticket)| ticket));
         Ok(())
     }
 
