@@ -444,7 +444,7 @@ impl<S> Session<S> {
                 // Most drivers say the same again and again.
                 _ => match self.statements.unnamed_outline(parsed, &self.settings) {
                     Some(outline) => outline,
-                    None => Outline::of(statement_text(parsed), self.reading()),
+                    None => self.outline(statement_text(parsed)),
                 },
             };
             if let Some(renamed) = self.rename(outline, statement_text(parsed)) {

@@ -354,6 +354,11 @@ impl<S> Session<S> {
         }
     }
 
+    /// What a text of this client does.
+    pub(super) fn outline(&self, text: &[u8]) -> Outline {
+        Outline::of_plain(text).unwrap_or_else(|| Outline::of(text, self.reading()))
+    }
+
     /// A text is about to be run.
     pub(super) fn touch(&mut self, text: &[u8]) {
         let mut statements = sql::statements(text, self.reading());
@@ -376,7 +381,7 @@ impl<S> Session<S> {
         }
         match &statement.command {
             Command::Prepare { name, body } => {
-                let outline = Outline::of(body, self.reading());
+                let outline = self.outline(body);
                 let name = name.and_then(|name| name.value());
                 self.statements.prepared_in_sql(name.as_deref(), outline, body);
             }
@@ -406,7 +411,7 @@ impl<S> Session<S> {
     pub(super) fn touch_query(&mut self, header: Header) -> Option<Renamed> {
         let body = self.client.inbound.body(header);
         let text = body.strip_suffix(&[0]).unwrap_or(body);
-        let outline = Outline::of(text, self.reading());
+        let outline = self.outline(text);
         if !outline.looks_again {
             self.links[HOME].touched.effects |= outline.effects;
             return None;

@@ -1,5 +1,6 @@
 //! What is remembered of a prepared statement's text.
 
+use crate::base::limits::GATE_BYTES_MAX;
 use crate::sql::command::Command;
 use crate::sql::effects::Effects;
 use crate::sql::{Reading, statements};
@@ -19,14 +20,58 @@ impl Outline {
     pub fn of(text: &[u8], reading: Reading<'_>) -> Outline {
         const DETAILED: Effects =
             Effects::SETTING.union(Effects::DISCARD).union(Effects::PREPARED).union(Effects::EXECUTE);
-        statements(text, reading).fold(Outline::default(), |all, statement| Outline {
+        let mut statements = statements(text, reading);
+        let mut outline = statements.by_ref().fold(Outline::default(), |all, statement| Outline {
             effects: all.effects | statement.effects,
             looks_again: all.looks_again
                 || statement.effects.any(DETAILED)
                 || matches!(statement.command, Command::Drop | Command::CreateAs)
                 || is_create(statement.text),
-        })
+        });
+        // How it is read may be about to change.
+        outline.looks_again |= statements.setting_matters();
+        outline
     }
+
+    /// Of a text that without being taken apart can be seen to have no effects, however it is read: one statement that
+    /// begins with SELECT, UPDATE or DELETE, and has no parenthesis, nowhere `into` or `pg_s` (the rule of pg_settings), and
+    /// nothing that could write those in another way. Most short statements are so. None of all others.
+    pub fn of_plain(text: &[u8]) -> Option<Outline> {
+        let text = text.trim_ascii();
+        let text = text.strip_suffix(b";").unwrap_or(text);
+        let verb = text.first_chunk::<7>()?.map(|byte| byte.to_ascii_lowercase());
+        if !matches!(&verb, b"select " | b"update " | b"delete ") || text.len() > GATE_BYTES_MAX {
+            return None;
+        }
+        // In blocks, which the compiler looks at as a whole; the last one ends with the text.
+        let mut at = 0;
+        while let Some(block) = text[at..].first_chunk() {
+            if is_telling(block) {
+                return None;
+            }
+            at += PLAIN_BLOCK;
+        }
+        let mut last = [b' '; PLAIN_BLOCK + 3];
+        last[..text.len() - at].copy_from_slice(&text[at..]);
+        (!is_telling(&last)).then_some(Outline::default())
+    }
+}
+
+/// Bytes of which [`is_telling`] looks at each one and the three behind it.
+const PLAIN_BLOCK: usize = 32;
+
+/// Whether bytes that make a statement more than plain begin in the first [`PLAIN_BLOCK`] ones. Without branches.
+fn is_telling(bytes: &[u8; PLAIN_BLOCK + 3]) -> bool {
+    let mut found = [false; PLAIN_BLOCK];
+    for (at, found) in found.iter_mut().enumerate() {
+        let [a, b, c, d] = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
+        let alone = (a == b'(') | (a == b';') | (a == b'&') | (a == b'\\') | (a >= 0x80);
+        let [e, f, g, h] = [a | 0x20, b | 0x20, c | 0x20, d | 0x20];
+        let into = (e == b'i') & (f == b'n') & (g == b't') & (h == b'o');
+        let settings = (e == b'p') & (f == b'g') & (c == b'_') & (h == b's');
+        *found = alone | into | settings;
+    }
+    found.contains(&true)
 }
 
 /// Whether a statement is a CREATE: with pg_temp in search_path, what it makes may be temporary.

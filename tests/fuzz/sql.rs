@@ -2,6 +2,7 @@
 
 use pgdog::sql::command::{Command, Set, Value};
 use pgdog::sql::lexer::Lexer;
+use pgdog::sql::outline::Outline;
 use pgdog::sql::{Reading, Statement, statements};
 
 pub fn check(text: &[u8]) {
@@ -21,6 +22,11 @@ pub fn check(text: &[u8]) {
             assert_eq!((alone.kind, alone.end), (token.kind, token.end - token.start));
         }
         let reading = Reading { conforming_strings, ..Reading::default() };
+        // What needs no reading is what reading it would say.
+        if let Some(plain) = Outline::of_plain(text) {
+            assert_eq!(plain, Outline::of(text, reading));
+            assert!(statements(text, reading).count() <= 1);
+        }
         let mut last = 0;
         for statement in statements(text, reading) {
             assert!(last <= statement.start && !statement.text.is_empty());
