@@ -1,5 +1,7 @@
 //! A checked cursor over bytes that somebody else sent. Integers are big-endian, as on PostgreSQL's wire.
 
+use std::ffi::CStr;
+
 /// The bytes ended, or did not hold what was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
@@ -42,9 +44,8 @@ impl<'a> Bytes<'a> {
 
     /// A string ended by NUL, without the NUL.
     pub fn cstr(&mut self) -> Result<&'a [u8], Malformed> {
-        let end = self.0.iter().position(|&b| b == 0).ok_or(Malformed)?;
-        let text = &self.0[..end];
-        self.0 = &self.0[end + 1..];
+        let text = CStr::from_bytes_until_nul(self.0).map_err(|_| Malformed)?.to_bytes();
+        self.0 = &self.0[text.len() + 1..];
         Ok(text)
     }
 }

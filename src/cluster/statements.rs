@@ -4,6 +4,7 @@
 //! `__pgdog_N`, so that whichever server a client meets can have it prepared already.
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -45,7 +46,7 @@ impl Key {
 
 /// The text in the body of a Parse, behind the name.
 pub fn statement_text(body: &[u8]) -> &[u8] {
-    body.split(|&byte| byte == 0).next().unwrap_or_default()
+    CStr::from_bytes_until_nul(body).map_or(body, CStr::to_bytes)
 }
 
 impl Statement {

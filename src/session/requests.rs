@@ -439,16 +439,17 @@ impl<S> Session<S> {
         let parsed = bytes.rest();
         self.links[HOME].server.tally.parses += 1;
         if name.is_empty() {
+            let text = statement_text(parsed);
             let outline = match self.mode() {
                 PoolerMode::Session => Outline::default(),
                 // Most drivers say the same again and again.
                 _ => match self.statements.unnamed_outline(parsed, &self.settings) {
                     Some(outline) => outline,
-                    None => self.outline(statement_text(parsed)),
+                    None => self.outline(text),
                 },
             };
-            if let Some(renamed) = self.rename(outline, statement_text(parsed)) {
-                let types = &parsed[statement_text(parsed).len()..];
+            if let Some(renamed) = self.rename(outline, text) {
+                let types = &parsed[text.len()..];
                 let body = [&*renamed.text, types].concat();
                 self.client.inbound.skip(header);
                 self.parse_renamed(renamed, &body, outline);

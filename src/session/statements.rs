@@ -170,6 +170,12 @@ impl UnnamedStatement {
 /// Whether a statement's first word is COPY: its Execute may begin a COPY FROM STDIN. Comments before it are passed
 /// over as PostgreSQL does, nested ones too.
 pub fn is_copy(text: &[u8]) -> bool {
+    // Mostly the first letter tells.
+    text.first().is_some_and(|first| !first.is_ascii_alphabetic() || first | 0x20 == b'c')
+        && begins_with_copy(text)
+}
+
+fn begins_with_copy(text: &[u8]) -> bool {
     let mut rest = text;
     loop {
         rest = rest.trim_ascii_start();
