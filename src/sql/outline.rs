@@ -43,17 +43,21 @@ impl Outline {
         if !matches!(&verb, b"select " | b"update " | b"delete ") || text.len() > GATE_BYTES_MAX {
             return None;
         }
-        // In blocks, which the compiler looks at as a whole; the last one ends with the text.
-        let mut at = 0;
-        while let Some(block) = text[at..].first_chunk() {
-            if is_telling(block) {
+        // In blocks, which the compiler looks at as a whole. Behind the end of the text lies space.
+        for at in (0..text.len()).step_by(PLAIN_BLOCK) {
+            let is_telling = match text[at..].first_chunk() {
+                Some(block) => is_telling(block),
+                None => {
+                    let mut last = [b' '; PLAIN_BLOCK + 3];
+                    last[..text.len() - at].copy_from_slice(&text[at..]);
+                    is_telling(&last)
+                }
+            };
+            if is_telling {
                 return None;
             }
-            at += PLAIN_BLOCK;
         }
-        let mut last = [b' '; PLAIN_BLOCK + 3];
-        last[..text.len() - at].copy_from_slice(&text[at..]);
-        (!is_telling(&last)).then_some(Outline::default())
+        Some(Outline::default())
     }
 }
 
@@ -77,4 +81,34 @@ fn is_telling(bytes: &[u8; PLAIN_BLOCK + 3]) -> bool {
 /// Whether a statement is a CREATE: with pg_temp in search_path, what it makes may be temporary.
 pub fn is_create(text: &[u8]) -> bool {
     text.get(..6).is_some_and(|word| word.eq_ignore_ascii_case(b"create"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_statements_have_nothing_that_tells_anywhere() {
+        for length in 0..100 {
+            let plain = |tail: &str| format!("SELECT {}{tail}", "x".repeat(length));
+            assert_eq!(
+                Outline::of_plain(plain("").as_bytes()),
+                (length > 0).then(Outline::default),
+                "{length}"
+            );
+            assert_eq!(
+                Outline::of_plain(plain(" int pg_catalog in to;\n").as_bytes()),
+                Some(Outline::default())
+            );
+            for telling in ["(", ";;", "; x", "&", "\\", "é", " into", "INTO t", " Pg_Settings"] {
+                assert_eq!(Outline::of_plain(plain(telling).as_bytes()), None, "{length} {telling:?}");
+            }
+        }
+        for other in ["", ";", "select", "insert into t values", "selects x", "/**/ select x", "begin"] {
+            assert_eq!(Outline::of_plain(other.as_bytes()), None, "{other:?}");
+        }
+        for plain in ["update t set a = 1", "DELETE FROM t", " \n select 1 ; "] {
+            assert_eq!(Outline::of_plain(plain.as_bytes()), Some(Outline::default()), "{plain:?}");
+        }
+    }
 }
