@@ -41,6 +41,8 @@ pub const PIPELINED_TRANSACTIONS_MAX: u32 = 64;
 
 /// What a peer may send before its TLS handshake is over: certificate chains are the largest part of it.
 pub const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
+/// Reads of clients in a TLS handshake for one turn of a worker: with an RSA key of 2048 bits each may take a millisecond.
+pub const HANDSHAKES_PER_TURN_MAX: usize = 4;
 /// Records of one connection that are opened before others get their turn: as many as fill a large chunk.
 pub const RECORDS_PER_READ_MAX: usize = 16;
 /// Reads of a socket for one read of its records, while those bring no data.

@@ -6,6 +6,7 @@ pub mod bytes;
 pub mod chunk;
 pub mod limits;
 pub mod outbox;
+pub mod peer;
 pub mod relay;
 pub mod rng;
 pub mod sabotage;

@@ -14,7 +14,8 @@ use crate::base::time::Time;
 use crate::cluster::pool::PoolState;
 use crate::cluster::settings::Settings;
 use crate::config::{
-    Config, ConnectionRecovery, Database, PoolerMode, PreparedStatements, Role, Secret, User,
+    Config, ConnectionRecovery, Database, General, PoolerMode, PreparedStatements, Role, Secret, TlsVerify,
+    User,
 };
 use crate::stats::Tally;
 
@@ -66,21 +67,29 @@ pub struct Timeouts {
     pub client_idle_in_transaction: Option<Duration>,
 }
 
-/// What a user may prove itself with.
+/// What a user may prove itself with, and must.
 #[derive(Clone, Debug, Default)]
 pub struct Passwords {
     pub plain: Vec<Secret>,
     /// A SCRAM verifier, as pg_authid holds it.
     pub hash: Option<Secret>,
+    /// What its certificate may call it instead.
+    pub identity: Option<Box<str>>,
+    /// It must show a certificate in any case.
+    pub must_be_certified: bool,
     /// Made of `plain` at the user's first login: that takes PBKDF2.
     pub candidates: Arc<OnceLock<Arc<Candidates>>>,
 }
 
 impl Passwords {
-    fn of(user: &User) -> Passwords {
+    fn of(user: &User, general: &General) -> Passwords {
         Passwords {
             plain: user.password.iter().chain(&user.passwords).cloned().collect(),
             hash: user.password_hash.clone(),
+            identity: user.identity.as_deref().map(Box::from),
+            must_be_certified: user
+                .tls_client_certificate_required
+                .unwrap_or(general.tls_client_ca_certificate.is_some()),
             candidates: Arc::default(),
         }
     }
@@ -88,7 +97,9 @@ impl Passwords {
     /// What was made of the same passwords need not be made again.
     fn or(self, old: Option<&Passwords>) -> Passwords {
         match old {
-            Some(old) if old.plain == self.plain && old.hash == self.hash => old.clone(),
+            Some(old) if old.plain == self.plain && old.hash == self.hash => {
+                Passwords { candidates: old.candidates.clone(), ..self }
+            }
             _ => self,
         }
     }
@@ -137,6 +148,7 @@ pub struct PoolConfig {
     pub connect_attempt_delay: Duration,
     pub rollback_timeout: Duration,
     pub recovery: ConnectionRecovery,
+    pub tls: TlsVerify,
     pub prepared_limit: usize,
 }
 
@@ -241,8 +253,11 @@ impl<T> Cluster<T> {
 impl<T> World<T> {
     /// The world that `config` describes; `previous` hands over its pools where nothing has changed for them.
     pub fn build(config: Arc<Config>, previous: Option<&World<T>>) -> World<T> {
-        let admin =
-            Passwords { plain: config.admin.password.iter().cloned().collect(), ..Passwords::default() };
+        let admin = Passwords {
+            plain: config.admin.password.iter().cloned().collect(),
+            must_be_certified: config.general.tls_client_ca_certificate.is_some(),
+            ..Passwords::default()
+        };
         let mut world = World {
             epoch: previous.map_or(1, |world| world.epoch + 1),
             config: config.clone(),
@@ -254,7 +269,7 @@ impl<T> World<T> {
         };
         for user in &config.users {
             let old = previous.and_then(|world| world.users.get(&*user.name));
-            let passwords = Passwords::of(user).or(old);
+            let passwords = Passwords::of(user, &config.general).or(old);
             world.users.entry(user.name.as_str().into()).or_insert(passwords);
             // A table that names the database comes before one for all databases: `Config::user` knows.
             for database in config.databases.iter().filter(|at| user.all_databases || user.names(&at.name)) {
@@ -302,7 +317,7 @@ impl<T> World<T> {
         });
         Cluster {
             name,
-            passwords: Passwords::of(user).or(old.map(|old| &old.passwords)),
+            passwords: Passwords::of(user, &config.general).or(old.map(|old| &old.passwords)),
             mode,
             prepared: match mode {
                 PoolerMode::Session => PreparedStatements::Disabled,
@@ -366,6 +381,7 @@ fn pool_config(config: &Config, name: &Name, user: &User, host: &Database) -> Po
         connect_attempt_delay: general.connect_attempt_delay,
         rollback_timeout: general.rollback_timeout,
         recovery: general.connection_recovery,
+        tls: general.tls_verify,
         prepared_limit: general.prepared_statements_limit.max(1),
     }
 }

@@ -95,6 +95,15 @@ impl Check<'_> {
                 self.error("general", 0, there, format!("{there} needs {missing}"));
             }
         }
+        let of_clients = [
+            ("tls_client_required", general.tls_client_required),
+            ("tls_client_ca_certificate", general.tls_client_ca_certificate.is_some()),
+        ];
+        for (key, is_set) in of_clients {
+            if is_set && general.tls_certificate.is_none() {
+                self.error("general", 0, key, format!("{key} needs tls_certificate"));
+            }
+        }
     }
 
     /// Zero is not "no limit": it would end everything at once.
@@ -361,6 +370,14 @@ impl Check<'_> {
                 let text = format!("user {name:?}: identity needs a tls_verify other than \"disabled\"");
                 self.error("users", index, "identity", text);
             }
+            if general.tls_client_ca_certificate.is_none() {
+                let text = format!("user {name:?}: without tls_client_ca_certificate, identity is of no use");
+                self.warning("users", index, "identity", text);
+            }
+        }
+        if user.tls_client_certificate_required == Some(true) && general.tls_client_ca_certificate.is_none() {
+            let key = "tls_client_certificate_required";
+            self.error("users", index, key, format!("user {name:?}: {key} needs tls_client_ca_certificate"));
         }
     }
 

@@ -49,7 +49,7 @@ choice! {
     pub enum TlsVerify {
         /// No encryption towards servers.
         Disabled = "disabled",
-        /// Encryption if the server offers it, without looking at its certificate.
+        /// Encryption if the server offers it, whoever it is.
         Prefer = "prefer",
         /// The certificate must come from a known authority.
         VerifyCa = "verify_ca",

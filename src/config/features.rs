@@ -17,13 +17,6 @@ const NOT_IN_USE: [(&str, &[&str]); 13] = [
     (
         "general",
         &[
-            // TLS
-            "tls_certificate",
-            "tls_private_key",
-            "tls_verify",
-            "tls_server_ca_certificate",
-            "tls_server_certificate",
-            "tls_server_private_key",
             // Health
             "healthcheck_interval",
             "idle_healthcheck_interval",
@@ -117,7 +110,6 @@ const NOT_IN_USE: [(&str, &[&str]); 13] = [
     (
         "users",
         &[
-            "identity",
             "server_iam_region",
             "server_vault_path",
             "vault_refresh_percent",
@@ -178,20 +170,6 @@ pub(crate) fn refuse(config: &Config, places: &Places, problems: &mut Vec<Proble
 fn refuse_general(config: &Config, places: &Places, problems: &mut Vec<Problem>) {
     let general = &config.general;
     let mut refuse = |key, text: &str| problems.push(places.find("general", 0, key).error(text));
-    if general.tls_client_required {
-        refuse("tls_client_required", "tls_client_required cannot be met: this version has no TLS");
-    }
-    if general.tls_client_ca_certificate.is_some() {
-        let text = "tls_client_ca_certificate demands client certificates: this version has no TLS";
-        refuse("tls_client_ca_certificate", text);
-    }
-    if matches!(general.tls_verify, TlsVerify::VerifyCa | TlsVerify::VerifyFull) {
-        let text = format!(
-            "tls_verify = \"{}\" cannot be met: this version has no TLS",
-            general.tls_verify.as_str()
-        );
-        refuse("tls_verify", &text);
-    }
     if general.passthrough_auth != PassthroughAuth::Disabled {
         let text = "passthrough_auth is not in this version: users need their passwords in users.toml";
         refuse("passthrough_auth", text);
@@ -250,10 +228,6 @@ fn refuse_users(config: &Config, places: &Places, problems: &mut Vec<Problem>) {
         }
         if user.vault_path.is_some() {
             refuse("vault_path", "vault_path is not in this version: passwords could not be checked");
-        }
-        if user.tls_client_certificate_required == Some(true) {
-            let text = "tls_client_certificate_required cannot be met: this version has no TLS";
-            refuse("tls_client_certificate_required", text);
         }
     }
 }

@@ -76,17 +76,17 @@ section! {
             passthrough_auth: PassthroughAuth = PassthroughAuth::Disabled;
         }
         "TLS" {
-            /// Certificate that clients see, in PEM.
+            /// Certificate that clients see, in PEM; the authorities between it and the root behind it.
             tls_certificate: Option<PathBuf> = None;
             /// Its private key, in PEM.
             tls_private_key: Option<PathBuf> = None;
             /// Refuse clients that do not use TLS.
             tls_client_required: bool = false;
-            /// Authorities whose certificates clients have to show, in PEM.
+            /// Authorities whose certificates clients have to show, in PEM (see tls_client_certificate_required in users.toml).
             tls_client_ca_certificate: Option<PathBuf> = None;
             /// Whether servers have to use TLS, and how far their certificates are checked.
             tls_verify: TlsVerify = TlsVerify::Prefer;
-            /// Authorities that servers' certificates have to come from, in PEM.
+            /// Authorities that servers' certificates have to come from, in PEM; if unset, those that the system trusts.
             tls_server_ca_certificate: Option<PathBuf> = None;
             /// Certificate that is shown to servers, in PEM.
             tls_server_certificate: Option<PathBuf> = None;

@@ -96,7 +96,7 @@ section! {
             password_hash: Option<Secret> = None;
             /// Name in the client's certificate that makes a password unnecessary.
             identity: Option<String> = None;
-            /// Whether the client has to show a certificate; unset if tls_client_ca_certificate is set.
+            /// Whether the client has to show a certificate; if unset, it has to where tls_client_ca_certificate is set.
             tls_client_certificate_required: Option<bool> = None;
             /// Vault's path of a static role that client passwords are compared with.
             vault_path: Option<String> = None;

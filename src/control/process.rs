@@ -26,7 +26,8 @@ use crate::io::mio_net::{self, Clock, MioNet};
 use crate::io::net::Net;
 use crate::io::random::OsRng;
 use crate::io::sys;
-use crate::io::transport::{Sealer, Transport, Unsealed};
+use crate::io::tls::TlsSealer;
+use crate::io::transport::{Sealer, Transport};
 use crate::session::errors::ClientError;
 use crate::session::server::ServerWorld;
 use crate::worker::Worker;
@@ -101,6 +102,9 @@ impl Process {
             Ok(limit) => log::info!("at most {limit} open files"),
             Err(error) => log::warn!("cannot raise the limit of open files: {error}"),
         }
+        let sealer =
+            TlsSealer::load(&config.general).map_err(|faults| io::Error::other(faults.join("; ")))?;
+        let sealer: Arc<dyn Sealer> = Arc::new(sealer);
         let poll = Poll::new()?;
         let clock = Clock;
         let listener = accept::listen(&config.general.host, config.general.port, &config.tcp)?;
@@ -131,7 +135,6 @@ impl Process {
             bugs: AtomicUsize::new(0),
         });
         let world = Arc::new(World::build(Arc::new(config), None));
-        let sealer: Arc<dyn Sealer> = Arc::new(Unsealed);
 
         let mut threads = Vec::new();
         for (id, net) in nets.into_iter().enumerate() {
@@ -243,10 +246,12 @@ impl Process {
 
     /// Reads the configuration again. A faulty one changes nothing.
     fn reload(&mut self) -> Result<(), Faults> {
-        let mut config = (self.load)().inspect_err(|faults| {
+        let unusable = |faults: &Faults| {
             log::error!("the configuration cannot be used and stays as it was:");
             faults.iter().for_each(|fault| log::error!("{fault}"));
-        })?;
+        };
+        let mut config = (self.load)().inspect_err(unusable)?;
+        let sealer = TlsSealer::load(&config.general).inspect_err(unusable)?;
         let changes = Config::changes(&self.world.config, &config);
         for key in &changes.restart {
             log::warn!("{key} has changed: that takes a restart");
@@ -256,6 +261,7 @@ impl Process {
         self.common.shared.statements().set_limit(config.general.prepared_statements_limit);
         self.listener.iter().for_each(|listener| mio_net::tune(listener, &config.tcp));
         let world = Arc::new(World::build(Arc::new(config), Some(&self.world)));
+        self.sealer = Arc::new(sealer);
         replace_world(&self.world, &world, &self.sealer, &self.common);
         self.world = world;
         log::info!("the configuration has been read again");

@@ -6,4 +6,5 @@ pub mod net;
 pub mod random;
 #[allow(unsafe_code)]
 pub mod sys;
+pub mod tls;
 pub mod transport;

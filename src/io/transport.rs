@@ -19,6 +19,7 @@ use std::io::{self, ErrorKind, IoSlice};
 
 use crate::base::chunk::{Chunks, Class};
 use crate::base::limits::{HANDSHAKE_BYTES_MAX, RECORDS_PER_READ_MAX, SOCKET_READS_PER_READ_MAX};
+use crate::base::peer::Peer;
 use crate::base::relay::Relay;
 use crate::base::sabotage::{self, Bug};
 use crate::io::net::Socket;
@@ -43,6 +44,9 @@ pub trait Records: Send {
 
     /// Nothing more will be sealed: the peer is to know that this is the end.
     fn close(&mut self);
+
+    /// Whom the handshake was with; once.
+    fn peer(&mut self) -> Peer;
 }
 
 /// Why a connection cannot go on, in words.
@@ -66,8 +70,8 @@ impl From<RecordFault> for io::Error {
 pub enum Opened {
     /// These bytes of the wire have been dealt with; there may be more to open behind them.
     Record { used: usize },
-    /// Nothing can be done before more bytes arrive.
-    Partial,
+    /// These bytes have been dealt with, and nothing more can be done before others arrive.
+    Starved { used: usize },
     /// The peer has said that it will send no more.
     End,
 }
@@ -80,7 +84,20 @@ pub struct Sink<'a> {
     chunks: &'a mut Chunks,
 }
 
-impl Sink<'_> {
+impl<'a> Sink<'a> {
+    pub fn new(room: &'a mut [u8], rest: &'a mut Relay, chunks: &'a mut Chunks) -> Sink<'a> {
+        Sink { room, put: 0, rest, chunks }
+    }
+
+    /// Bytes in the room.
+    pub fn len(&self) -> usize {
+        self.put
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.put == 0 && self.rest.is_empty()
+    }
+
     pub fn put(&mut self, data: &[u8]) {
         let (now, later) = data.split_at(data.len().min(self.room.len() - self.put));
         self.room[self.put..self.put + now.len()].copy_from_slice(now);
@@ -99,7 +116,10 @@ pub struct Pieces<'a> {
 
 impl<'a> Pieces<'a> {
     pub fn new(pieces: &'a [IoSlice<'a>]) -> Pieces<'a> {
-        Pieces { pieces, taken_of_first: 0, taken: 0 }
+        let mut all = Pieces { pieces, taken_of_first: 0, taken: 0 };
+        // Past empty ones.
+        all.advance(0);
+        all
     }
 
     /// What lies at the front in one piece; empty at the end.
@@ -187,7 +207,7 @@ impl Sealer for Unsealed {
 }
 
 /// What a read brought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Got {
     /// `more`: another read may bring something without a further event.
     Bytes {
@@ -197,6 +217,8 @@ pub enum Got {
     Nothing {
         more: bool,
     },
+    /// The handshake is over; comes once, before any data.
+    Secured(Peer),
     /// The peer has sent all it will.
     End,
 }
@@ -238,7 +260,9 @@ struct Sealed {
     /// The peer has said that it will send no more.
     is_closed: bool,
     finish: Finish,
-    /// Read before the handshake was over.
+    /// The end of the handshake has been reported.
+    is_secured: bool,
+    /// Read before it.
     handshake_bytes: usize,
     /// Comes after what was opened before it.
     fault: Option<RecordFault>,
@@ -269,6 +293,7 @@ impl<S: Socket> Transport<S> {
             is_starved: false,
             is_closed: false,
             finish: Finish::No,
+            is_secured: false,
             handshake_bytes: arrived.len(),
             fault: None,
         });
@@ -388,6 +413,10 @@ impl Sealed {
         let (mut is_dry, mut reads) = (false, 0);
         loop {
             let stopped = self.open_arrived(room, &mut put, chunks);
+            if !self.is_secured && self.records.is_open() {
+                self.is_secured = true;
+                return Ok(Got::Secured(self.records.peer()));
+            }
             if put > 0 {
                 let more = !is_dry || ((stopped || self.holds()) && !sabotage::is_on(Bug::ForgottenRecords));
                 self.rest(chunks);
@@ -440,15 +469,21 @@ impl Sealed {
             if *put == room.len() || !self.opened.is_empty() || self.fault.is_some() {
                 return true;
             }
+            if !self.is_secured && self.records.is_open() {
+                return true;
+            }
             if self.is_starved || self.is_closed || self.arrived.is_empty() {
                 return false;
             }
-            let mut sink = Sink { room: &mut room[*put..], put: 0, rest: &mut self.opened, chunks };
+            let mut sink = Sink::new(&mut room[*put..], &mut self.opened, chunks);
             let outcome = self.records.open(self.arrived.unparsed_mut(), &mut sink);
             *put += sink.put;
             match outcome {
                 Ok(Opened::Record { used }) => self.arrived.consume(used),
-                Ok(Opened::Partial) => self.is_starved = true,
+                Ok(Opened::Starved { used }) => {
+                    self.arrived.consume(used);
+                    self.is_starved = true;
+                }
                 Ok(Opened::End) => self.is_closed = true,
                 Err(fault) => self.fault = Some(fault),
             }
@@ -566,7 +601,7 @@ mod tests {
 
     #[test]
     fn pieces_are_taken_from_the_front() {
-        let slices = [IoSlice::new(b"abc"), IoSlice::new(b""), IoSlice::new(b"defg")];
+        let slices = [IoSlice::new(b""), IoSlice::new(b"abc"), IoSlice::new(b""), IoSlice::new(b"defg")];
         let mut pieces = Pieces::new(&slices);
         assert_eq!((pieces.left(), pieces.front()), (7, &b"abc"[..]));
         let mut to = [0; 5];
@@ -581,7 +616,7 @@ mod tests {
     fn what_does_not_fit_waits() {
         let mut chunks = Chunks::new();
         let (mut room, mut rest) = ([0; 4], Relay::default());
-        let mut sink = Sink { room: &mut room, put: 0, rest: &mut rest, chunks: &mut chunks };
+        let mut sink = Sink::new(&mut room, &mut rest, &mut chunks);
         sink.put(b"abc");
         sink.put(b"def");
         sink.put(b"ghi");

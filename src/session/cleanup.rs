@@ -8,10 +8,11 @@
 
 use crate::auth::keys::DerivedKeys;
 use crate::base::limits::{CLOSE_TIMEOUT, HELD_FRAME_BYTES_MAX};
+use crate::base::peer::Peer;
 use crate::base::time::Time;
 use crate::cluster::settings::report;
 use crate::cluster::world::OpenFailure;
-use crate::config::{ConnectionRecovery, PoolerMode};
+use crate::config::{ConnectionRecovery, PoolerMode, TlsVerify};
 use crate::session::cx::Cx;
 use crate::session::discard_all;
 use crate::session::exchange::{Copying, Exchange, Note, Order, Outcome, What};
@@ -27,7 +28,7 @@ use crate::wire::{TxStatus, encode};
 pub enum Unbound {
     /// It goes on.
     Going,
-    /// Encrypt its connection, then call `on_sealed`.
+    /// Encrypt its connection, then call `on_secured`.
     Seal,
     /// Run this on the helper thread, then call `on_keys`.
     Derive(crate::auth::keys::KeyJob),
@@ -55,15 +56,15 @@ impl<S> Server<S> {
     pub fn on_connected(&mut self, asks_tls: bool) {
         let Server { phase, pool, outbox, .. } = self;
         if let Phase::Login(login) = phase {
-            login.begin(&pool.config, asks_tls, outbox);
+            login.begin(&pool.config, asks_tls && pool.config.tls != TlsVerify::Disabled, outbox);
         }
     }
 
-    /// Its connection is encrypted from here on: the login goes behind the handshake.
-    pub fn on_sealed(&mut self) {
+    /// Its connection is encrypted from here on.
+    pub fn on_secured(&mut self, peer: &Peer) {
         let Server { phase, pool, outbox, .. } = self;
         if let Phase::Login(login) = phase {
-            login.greet(&pool.config, outbox);
+            login.on_secured(peer, &pool.config, outbox);
         }
     }
 

@@ -13,6 +13,14 @@ pub enum ClientError {
     UnsupportedVersion(u32),
     /// Something came behind an SSLRequest before the answer to it.
     DataBeforeHandshake,
+    /// `tls_client_required`.
+    EncryptionRequired,
+    /// The user must show a certificate, and has not.
+    CertificateRequired,
+    /// Its certificate is for somebody else, and there is no other way.
+    CertificateRejected {
+        user: String,
+    },
     NoUser,
     /// A startup parameter that only PostgreSQL itself could serve.
     Unsupported(&'static str),
@@ -120,7 +128,8 @@ impl ClientError {
             | TransactionInStatementMode
             | TransactionInPipeline
             | SyncBehindCopy => "0A000",
-            NoUser => "28000",
+            NoUser | CertificateRequired | CertificateRejected { .. } => "28000",
+            EncryptionRequired => "08004",
             BadOption(_) => "42601",
             PasswordRejected { .. } => "28P01",
             NoDatabase { .. } => "3D000",
@@ -155,6 +164,9 @@ impl ClientError {
                 )
             }
             DataBeforeHandshake => "received unencrypted data after SSL request".into(),
+            EncryptionRequired => "connection requires TLS".into(),
+            CertificateRequired => "connection requires a valid client certificate".into(),
+            CertificateRejected { user } => format!("certificate authentication failed for user \"{user}\""),
             NoUser => "no PostgreSQL user name specified in startup packet".into(),
             Unsupported(what) => format!("{what} is not supported by pgdog"),
             BadOption(option) => format!("invalid command-line argument for server process: {option}"),

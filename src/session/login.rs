@@ -8,17 +8,19 @@ use std::sync::Arc;
 
 use crate::auth::keys::{Credential, DerivedKeys, KeyJob, KeySource};
 use crate::auth::md5::{Md5Hash, Salt};
-use crate::auth::scram::ScramFault;
 use crate::auth::scram::client::{ClientBinding, ClientGreeted, ClientScram};
+use crate::auth::scram::{EndPoint, ScramFault};
 use crate::auth::secret::Password;
 use crate::base::bytes::{Bytes, Malformed};
 use crate::base::limits::{AUTH_MESSAGE_BYTES_MAX, REPORTED_PARAMETER_BYTES_MAX, REPORTED_PARAMETERS_MAX};
 use crate::base::outbox::Outbox;
+use crate::base::peer::Peer;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::cluster::settings::{Settings, report};
 use crate::cluster::shared::Shared;
 use crate::cluster::world::{OpenFailure, PoolConfig};
+use crate::config::TlsVerify;
 use crate::wire::startup::PROTOCOL_3_0;
 use crate::wire::{BackendKey, TxStatus, encode};
 
@@ -29,6 +31,8 @@ pub struct Login {
     /// What the server reports on the way.
     pub settings: Arc<Settings>,
     pub key: BackendKey,
+    /// What the proof of the password is bound to.
+    binding: ClientBinding,
 }
 
 #[derive(Debug)]
@@ -68,6 +72,7 @@ impl Login {
             deadline: now + config.connect_timeout,
             settings: Arc::default(),
             key: BackendKey::default(),
+            binding: ClientBinding::Unavailable,
         }
     }
 
@@ -100,6 +105,11 @@ impl Login {
                 self.state = State::Sealing;
                 Step::Seal
             }
+            b'N' if matches!(config.tls, TlsVerify::VerifyCa | TlsVerify::VerifyFull) => {
+                let text =
+                    format!("it does not encrypt, which tls_verify = \"{}\" demands", config.tls.as_str());
+                Step::Failed(OpenFailure::Login(text))
+            }
             b'N' => {
                 self.greet(config, outbox);
                 Step::Going
@@ -109,8 +119,17 @@ impl Login {
         }
     }
 
+    /// The connection is encrypted: the login follows.
+    pub fn on_secured(&mut self, peer: &Peer, config: &PoolConfig, outbox: &mut Outbox) {
+        if matches!(self.state, State::Sealing) {
+            let end_point = peer.end_point.as_deref().and_then(EndPoint::new);
+            self.binding = end_point.map_or(ClientBinding::Unavailable, ClientBinding::Prefer);
+            self.greet(config, outbox);
+        }
+    }
+
     /// Sends the startup packet.
-    pub fn greet(&mut self, config: &PoolConfig, outbox: &mut Outbox) {
+    fn greet(&mut self, config: &PoolConfig, outbox: &mut Outbox) {
         let fixed = [("user", &*config.server_user), ("database", &*config.server_database)];
         let settings = config.server_settings.iter().map(|(name, value)| (&**name, &**value));
         outbox.own(|buf| encode::startup(buf, PROTOCOL_3_0, fixed.into_iter().chain(settings)));
@@ -203,8 +222,8 @@ impl Login {
             (10, State::Asked) => {
                 password()?;
                 let mechanisms = bytes.rest().split(|&byte| byte == 0).filter(|name| !name.is_empty());
-                let (greeting, next) = ClientGreeted::begin(mechanisms, &ClientBinding::Unavailable, rng)
-                    .map_err(scram_fault)?;
+                let (greeting, next) =
+                    ClientGreeted::begin(mechanisms, &self.binding, rng).map_err(scram_fault)?;
                 outbox.own(|buf| encode::sasl_initial(buf, greeting.mechanism.name(), &greeting.message));
                 State::Scram(ClientScram::Greeted(next))
             }
@@ -316,12 +335,22 @@ mod tests {
         let (mut login, config, mut outbox) = asked();
         assert!(matches!(login.on_word(b'S', false, &config, &mut outbox), Step::Seal));
         assert!(outbox.is_empty(), "the login goes behind the handshake");
-        login.greet(&config, &mut outbox);
+        login.on_secured(&Peer::default(), &config, &mut outbox);
         assert_eq!(own(&outbox)[4..8], [0, 3, 0, 0]);
 
         let (mut login, config, mut outbox) = asked();
         assert!(matches!(login.on_word(b'N', false, &config, &mut outbox), Step::Going));
         assert_eq!(own(&outbox)[4..8], [0, 3, 0, 0]);
+
+        for tls in [TlsVerify::VerifyCa, TlsVerify::VerifyFull] {
+            let (mut login, mut config, mut outbox) = asked();
+            config.tls = tls;
+            let step = login.on_word(b'N', false, &config, &mut outbox);
+            assert!(
+                matches!(step, Step::Failed(OpenFailure::Login(text)) if text.contains("does not encrypt"))
+            );
+            assert!(outbox.is_empty());
+        }
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub use console::PARAMETERS as CONSOLE_PARAMETERS;
 use crate::base::chunk::Chunks;
 use crate::base::limits::{FAREWELL_TIMEOUT, OWN_BYTES_MAX, SMALL_OUTBOX_BYTES};
 use crate::base::outbox::{Outbox, Source};
+use crate::base::peer::Peer;
 use crate::base::sabotage::{self, Bug};
 use crate::base::time::Time;
 use crate::cluster::settings::{Settings, Within, difference};
@@ -156,6 +157,8 @@ enum State<S> {
     Startup {
         until: Time,
         asked: Asked,
+        /// Once its connection is encrypted.
+        peer: Option<Box<Peer>>,
     },
     Auth(Box<Auth<S>>),
     /// Authenticated; a server is asked for what PostgreSQL says at login.
@@ -229,7 +232,7 @@ impl<S> Session<S> {
             },
             links: Vec::new(),
             armed: Time::NEVER,
-            state: State::Startup { until, asked: Asked::default() },
+            state: State::Startup { until, asked: Asked::default(), peer: None },
             cluster: None,
             epoch: cx.world.epoch,
             settings: Arc::default(),
@@ -239,6 +242,13 @@ impl<S> Session<S> {
             key,
             checkout: 0,
             who: Who::new(peer, cx.now),
+        }
+    }
+
+    /// The client's connection is encrypted from here on.
+    pub fn on_secured(&mut self, new: Peer) {
+        if let State::Startup { peer, .. } = &mut self.state {
+            *peer = Some(Box::new(new));
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::auth::md5::{self, Md5Hash, Salt};
 use crate::auth::plain::{StoredSecret, checked_password};
+use crate::auth::scram::EndPoint;
 use crate::auth::scram::server::{ServerBinding, ServerChallenged, ServerStart};
 use crate::auth::secret::Password;
 use crate::auth::verifier::{Candidates, Iterations, Verifier};
@@ -40,6 +41,7 @@ pub struct Auth<S> {
     target: Target<S>,
     asked: StartupSettings,
     step: Step,
+    binding: ServerBinding,
 }
 
 /// Where the client goes once it has proved itself.
@@ -193,6 +195,11 @@ impl<S> Session<S> {
         if cx.draining {
             return self.fail(ClientError::ShuttingDown, cx);
         }
+        if cx.world.config.general.tls_client_required
+            && matches!(self.state, State::Startup { peer: None, .. })
+        {
+            return self.fail(ClientError::EncryptionRequired, cx);
+        }
         if version & 0xffff < 2 {
             self.key.shorten();
         }
@@ -213,7 +220,9 @@ impl<S> Session<S> {
     }
 
     fn begin_auth(&mut self, asked: StartupSettings, cx: &mut Cx<'_, S>) {
-        let State::Startup { until, .. } = self.state else { return };
+        let State::Startup { until, peer, .. } = std::mem::replace(&mut self.state, State::Skipping) else {
+            return;
+        };
         self.epoch = cx.world.epoch;
         let config = &cx.world.config;
         let Some(name) = &self.who.name else { return };
@@ -226,6 +235,31 @@ impl<S> Session<S> {
         } else {
             Target::Nobody
         };
+        let end_point = peer.as_ref().and_then(|peer| EndPoint::new(peer.end_point.as_deref()?));
+        let binding = end_point.map_or(ServerBinding::Unavailable, ServerBinding::Offered);
+        let passwords = target.passwords(cx);
+        let must_be_certified = match passwords {
+            Some(passwords) => passwords.must_be_certified,
+            None => config.general.tls_client_ca_certificate.is_some(),
+        };
+        let names = peer.filter(|peer| peer.is_certified).map(|peer| peer.names);
+        if must_be_certified && names.is_none() {
+            return self.fail(ClientError::CertificateRequired, cx);
+        }
+        if let Some(Passwords { identity: Some(identity), plain, hash, .. }) = passwords {
+            if names.is_some_and(|names| names.contains(identity)) {
+                return self.let_in(target, asked, until, cx);
+            }
+            if plain.is_empty() && hash.is_none() {
+                let user = self.who.user().to_owned();
+                log::warn!(
+                    "the certificate of {} is not user {user:?}'s, database {:?}",
+                    self.who.peer,
+                    self.who.database()
+                );
+                return self.fail(ClientError::CertificateRejected { user }, cx);
+            }
+        }
         let kind = match (&target, config.general.auth_type) {
             // The console is never open to everybody.
             (Target::Console, AuthType::Trust) => AuthType::Scram,
@@ -248,7 +282,7 @@ impl<S> Session<S> {
             }
             AuthType::Scram => {
                 let mut names = Vec::new();
-                for mechanism in ServerBinding::Unavailable.mechanisms() {
+                for mechanism in binding.mechanisms() {
                     encode::cstr(&mut names, mechanism.name().as_bytes());
                 }
                 names.push(0);
@@ -256,7 +290,7 @@ impl<S> Session<S> {
                 Step::Scram
             }
         };
-        self.state = State::Auth(Box::new(Auth { until, target, asked, step }));
+        self.state = State::Auth(Box::new(Auth { until, target, asked, step, binding }));
     }
 
     pub(super) fn on_password_bytes(&mut self, cx: &mut Cx<'_, S>) {
@@ -364,7 +398,8 @@ impl<S> Session<S> {
         message: &[u8],
         cx: &mut Cx<'_, S>,
     ) {
-        let started = ServerStart::new(candidates, ServerBinding::Unavailable, mechanism)
+        let State::Auth(auth) = &self.state else { return };
+        let started = ServerStart::new(candidates, auth.binding.clone(), mechanism)
             .and_then(|start| start.client_first(message, cx.rng));
         let (reply, next) = match started {
             Ok(started) => started,

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, IoSlice};
 
 use crate::base::chunk::Chunks;
 use crate::base::outbox::{Outbox, Piece};
+use crate::base::peer::Peer;
 use crate::base::relay::Relay;
 use crate::io::net::{Net, Socket};
 use crate::io::transport::{Got, Transport};
@@ -18,6 +19,8 @@ const PIECES_MAX: usize = 16;
 pub enum Read {
     Bytes(usize),
     Nothing,
+    /// The handshake of the transport's record layer is over.
+    Secured(Peer),
     /// There is no room to read into.
     Full,
     /// The peer has sent all it will.
@@ -47,10 +50,12 @@ pub fn read<S: Socket>(
             return Read::Bytes(n);
         }
         Ok(Got::Nothing { more }) => ready.readable = more,
+        Ok(Got::Secured(_)) => {}
         Ok(Got::End) | Err(_) => ready.readable = false,
     }
     inbound.relay.rest(chunks);
     match got {
+        Ok(Got::Secured(peer)) => Read::Secured(peer),
         Ok(Got::End) => Read::End,
         Err(error) => Read::Failed(error),
         _ => Read::Nothing,

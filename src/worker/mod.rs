@@ -6,6 +6,7 @@
 //!
 //! Each step is a method of its own, so that a simulation can run other workers between any two.
 
+mod cancels;
 mod census;
 mod lines;
 pub mod mail;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::base::chunk::Chunks;
+use crate::base::limits::HANDSHAKES_PER_TURN_MAX;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::base::timer::Timers;
@@ -30,9 +32,10 @@ use crate::io::transport::{Sealer, Transport};
 use crate::session::cx::{Action, Cx};
 use crate::session::server::{Server, ServerPool, ServerWorld};
 use crate::session::{CancelKey, Session};
+use crate::worker::cancels::CancelCall;
 use crate::worker::census::Census;
 use crate::worker::mail::{Asker, Common, Mail, Order};
-use crate::worker::servers::{CancelCall, Opening};
+use crate::worker::servers::Opening;
 use crate::worker::table::Table;
 
 /// A connection of a worker.
@@ -90,6 +93,8 @@ pub struct Worker<N: Net> {
     /// The session that is being worked on: it ends if that panics.
     current: Option<u64>,
     next_trim: Time,
+    /// Reads of clients in a TLS handshake that this turn has time for.
+    handshakes_left: usize,
     pub counters: Counters,
 }
 
@@ -173,6 +178,7 @@ impl<N: Net> Worker<N> {
             censuses: Vec::new(),
             current: None,
             next_trim: Time::NEVER,
+            handshakes_left: 0,
             counters: Counters::default(),
         }
     }
@@ -291,6 +297,7 @@ impl<N: Net> Worker<N> {
     pub fn begin_turn(&mut self) {
         self.now = self.net.now();
         self.counters.turns += 1;
+        self.handshakes_left = HANDSHAKES_PER_TURN_MAX;
     }
 
     pub fn take_mail(&mut self, into: &mut VecDeque<Mail<Line<N>>>) {
@@ -374,6 +381,16 @@ impl<N: Net> Worker<N> {
         let Some(token) = self.ready.pop_front() else { return };
         self.table.dequeue(token);
         match self.table.get(token) {
+            Some(Entry::Session(session)) if !session.client.socket.takes_data() => {
+                // A handshake may take a millisecond: the others have to get their turn.
+                match self.handshakes_left.checked_sub(1) {
+                    Some(left) => {
+                        self.handshakes_left = left;
+                        self.serve_session(token);
+                    }
+                    None => self.enqueue(token),
+                }
+            }
             Some(Entry::Session(_)) => self.serve_session(token),
             Some(Entry::Server(_)) => self.serve_server(token),
             Some(Entry::Cancel(_)) => self.serve_cancel(token),
@@ -518,6 +535,7 @@ impl<N: Net> Worker<N> {
                 own + client.socket.buffer_bytes() + servers
             }
             Some(Entry::Server(unbound)) => server(unbound),
+            Some(Entry::Cancel(call)) => call.line.buffer_bytes(),
             _ => 0,
         };
         self.table.tokens().into_iter().map(entry).sum()

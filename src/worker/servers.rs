@@ -1,23 +1,17 @@
-//! Servers in nobody's hands: opened, logged in, parked, taken over from other workers, cleaned, closed; and the
-//! connections that carry cancel requests to them.
+//! Servers in nobody's hands: opened, logged in, parked, taken over from other workers, cleaned, closed.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use subtle::ConstantTimeEq;
-
-use crate::base::limits::CANCEL_TIMEOUT;
-use crate::base::outbox::Outbox;
 use crate::base::time::Time;
 use crate::cluster::pool::Checkin;
 use crate::cluster::world::OpenFailure;
 use crate::io::net::{Event, Net, Socket};
-use crate::io::transport::{Ends, Got, Transport};
+use crate::io::transport::{Ends, Transport};
 use crate::session::cx::{Answer, Ask};
 use crate::session::server::{Home, Phase, Readiness, Server, ServerPool};
 use crate::session::{Closing, Unbound};
-use crate::wire::{BackendKey, encode};
 use crate::worker::lines::{self, Read};
 use crate::worker::mail::{Asker, Mail, Order};
 use crate::worker::{Entry, Line, Worker, note};
@@ -30,18 +24,7 @@ pub(crate) struct Opening<S> {
     at: Time,
 }
 
-/// A connection that carries one cancel request.
-pub(crate) struct CancelCall<S> {
-    line: S,
-    pub(crate) ready: Readiness,
-    outbox: Outbox,
-    /// The server that the request is about.
-    server: u64,
-    asker: Option<Asker>,
-    until: Time,
-}
-
-type Held<N> = Box<Server<Line<N>>>;
+pub(super) type Held<N> = Box<Server<Line<N>>>;
 
 impl<N: Net> Worker<N> {
     /// Opens a server for a slot that has been taken.
@@ -174,6 +157,10 @@ impl<N: Net> Worker<N> {
                 // A frame longer than anything that has business here.
                 Read::Full => Unbound::Close(Closing::OutOfSync),
                 Read::Nothing => continue,
+                Read::Secured(peer) => {
+                    server.on_secured(&peer);
+                    continue;
+                }
                 Read::End => server.on_eof(),
                 Read::Failed(error) => {
                     server.note_failure(&error);
@@ -317,7 +304,6 @@ impl<N: Net> Worker<N> {
         match self.sealer.connect(&server.pool.config.host) {
             Ok(records) => {
                 server.socket.seal(records, Ends::AtFin, &[], &[], &mut self.chunks);
-                server.on_sealed();
                 let token = server.home.token;
                 self.keep(server);
                 self.serve_server(token);
@@ -489,7 +475,7 @@ impl<N: Net> Worker<N> {
             }
             let Server { socket, ready, inbound, .. } = &mut **server;
             match lines::read(socket, ready, inbound, &mut self.chunks) {
-                Read::Bytes(_) | Read::Nothing => {}
+                Read::Bytes(_) | Read::Nothing | Read::Secured(_) => {}
                 Read::Full => return Unbound::Close(Closing::OutOfSync),
                 Read::End | Read::Failed(_) => return server.on_eof(),
             }
@@ -580,7 +566,7 @@ impl<N: Net> Worker<N> {
         }
     }
 
-    fn take_server(&mut self, token: u64) -> Option<Held<N>> {
+    pub(super) fn take_server(&mut self, token: u64) -> Option<Held<N>> {
         match self.table.get_mut(token) {
             Some(entry @ Entry::Server(_)) => match std::mem::replace(entry, Entry::Away) {
                 Entry::Server(server) => Some(server),
@@ -611,118 +597,6 @@ impl<N: Net> Worker<N> {
             }
             (Some(server), _) => self.keep(server),
             (None, answer) => self.with_session(token, |session, cx| session.on_answer(answer, cx)),
-        }
-    }
-
-    /// Sends a cancel request for what runs on a server. Until that has ended, the server serves nobody else.
-    pub(super) fn call_cancel(&mut self, server: &mut Held<N>) {
-        let tcp = self.world.config.tcp.clone();
-        let token = self.table.insert(Entry::Away);
-        let connected = self.net.connect(server.address, &tcp).and_then(|mut socket| {
-            self.net.register(&mut socket, token, true)?;
-            Ok(Transport::plain(socket))
-        });
-        match connected {
-            Ok(line) => {
-                server.cancels += 1;
-                let mut outbox = Outbox::default();
-                outbox.own(|buf| encode::cancel_request(buf, &server.key));
-                let until = self.now + CANCEL_TIMEOUT;
-                let ready = Readiness::CONNECTING;
-                let asker = self.canceller.take();
-                let call = CancelCall { line, ready, outbox, server: server.home.token, asker, until };
-                self.table.replace(token, Entry::Cancel(Box::new(call)));
-                self.timers.arm(token, until, Time::NEVER);
-            }
-            Err(error) => {
-                log::warn!("cannot send a cancel request: {error}");
-                self.table.remove(token);
-            }
-        }
-    }
-
-    pub(super) fn serve_cancel(&mut self, token: u64) {
-        let Some(Entry::Cancel(call)) = self.table.get_mut(token) else { return };
-        let CancelCall { line, ready, outbox, .. } = &mut **call;
-        let written = lines::write(line, ready, outbox, &mut self.chunks, |_| None);
-        let mut byte = [0];
-        // PostgreSQL closes once it has signalled its process.
-        let open = written.is_ok()
-            && (!ready.readable
-                || matches!(line.read(&mut byte, true, &mut self.chunks), Ok(Got::Nothing { .. })));
-        if open {
-            ready.readable = false;
-        } else {
-            self.end_cancel(token);
-        }
-    }
-
-    pub(super) fn on_cancel_time(&mut self, token: u64) {
-        if matches!(self.table.get(token), Some(Entry::Cancel(call)) if call.until <= self.now) {
-            self.end_cancel(token);
-        }
-    }
-
-    fn end_cancel(&mut self, token: u64) {
-        let Some(Entry::Cancel(call)) = self.table.remove(token) else { return };
-        if let Some(asker) = call.asker {
-            self.common.post(asker.worker, Mail::Cancelled { token: asker.token });
-        }
-        match self.table.get_mut(call.server) {
-            Some(Entry::Bound { session }) => {
-                let session = *session;
-                if let Some(Entry::Session(of)) = self.table.get_mut(session)
-                    && let Some(link) = of.links.iter_mut().find(|link| link.server.home.token == call.server)
-                {
-                    link.server.cancels -= 1;
-                    if link.server.cancels == 0 {
-                        self.with_session(session, |session, cx| session.on_cancel_ended(cx));
-                    }
-                }
-            }
-            Some(Entry::Server(server)) => {
-                server.cancels -= 1;
-                let free = server.cancels == 0 && matches!(server.phase, Phase::Ready);
-                if free && let Some(server) = self.take_server(call.server) {
-                    self.checkin(server);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Sends the cancel requests that a session's statement can be hit by now.
-    pub(super) fn release_cancels(&mut self) {
-        for (token, asker) in std::mem::take(&mut self.held_cancels) {
-            self.cancel_session(token, asker);
-        }
-    }
-
-    /// A client asks to cancel what a session of this worker runs.
-    pub(super) fn on_cancel(&mut self, key: &BackendKey, asker: Asker) {
-        let place = Worker::<N>::place_of(key.pid).map(|(_, place)| place);
-        let token = place.and_then(|place| self.table.token_at(place));
-        let right = match token.and_then(|token| self.table.get(token)) {
-            Some(Entry::Session(session)) => bool::from(session.key().secret().ct_eq(&key.secret)),
-            _ => false,
-        };
-        match token {
-            Some(token) if right => self.cancel_session(token, Some(asker)),
-            _ => self.common.post(asker.worker, Mail::Cancelled { token: asker.token }),
-        }
-    }
-
-    /// Cancels what a session runs, for a client who asks for it or because time is up.
-    pub(super) fn cancel_session(&mut self, token: u64, asker: Option<Asker>) {
-        if matches!(self.table.get(token), Some(Entry::Session(session)) if session.is_being_prepared()) {
-            // It would hit our own query.
-            return self.held_cancels.push((token, asker));
-        }
-        self.canceller = asker;
-        self.with_session(token, |session, cx| session.on_cancel(cx));
-        // Nothing to cancel, or nothing that takes time.
-        if let Some(asker) = self.canceller.take() {
-            self.common.post(asker.worker, Mail::Cancelled { token: asker.token });
         }
     }
 }

@@ -73,7 +73,7 @@ impl<N: Net> Worker<N> {
                         session.who_mut().sent += n as u64;
                         session.on_bytes(Side::Server(at), &mut self.cx());
                     }
-                    Read::Nothing | Read::Full => continue,
+                    Read::Nothing | Read::Full | Read::Secured(_) => continue,
                     Read::End => session.on_closed(Side::Server(at), &mut self.cx()),
                     Read::Failed(error) => {
                         log::debug!("a server connection failed: {error}");
@@ -92,6 +92,7 @@ impl<N: Net> Worker<N> {
                     session.on_bytes(Side::Client, &mut self.cx());
                 }
                 Read::Nothing | Read::Full => return false,
+                Read::Secured(peer) => session.on_secured(peer),
                 Read::End => session.on_closed(Side::Client, &mut self.cx()),
                 Read::Failed(error) => {
                     log::debug!("the connection of client {} failed: {error}", session.who().peer);

@@ -1,13 +1,16 @@
 // node-postgres through the proxy. Settings come from PGHOST, PGPORT and so on; the first failed check ends the program.
 import assert from "node:assert/strict";
+import fs from "node:fs";
 import pg from "pg";
 import Cursor from "pg-cursor";
 
 const pooled = process.env.TARGET_KIND !== "direct";
+// The certificate authority to believe; without one, in clear.
+const ssl = process.env.PGDOG_TEST_CA ? { ca: fs.readFileSync(process.env.PGDOG_TEST_CA) } : false;
 let passed = 0;
 
 async function check(name, work) {
-  const client = new pg.Client({ ssl: false, connectionTimeoutMillis: 20000 });
+  const client = new pg.Client({ ssl, enableChannelBinding: Boolean(ssl), connectionTimeoutMillis: 20000 });
   await client.connect();
   try {
     await work(client);
@@ -89,7 +92,7 @@ await check("large values both ways", async (client) => {
   assert.equal(rows[0].v, big);
 });
 
-const pool = new pg.Pool({ max: 20, ssl: false });
+const pool = new pg.Pool({ max: 20, ssl });
 const sums = await Promise.all(
   Array.from({ length: 300 }, (_, n) => pool.query({ name: "pooled", text: "SELECT $1::int + 1 AS v", values: [n] })),
 );

@@ -7,7 +7,9 @@
 //! A record: kind, count of the records before it (one byte), length (two bytes), body, each byte of it changed by the count.
 
 use std::io::{self, ErrorKind};
+use std::sync::Arc;
 
+use pgdog::base::peer::Peer;
 use pgdog::base::rng::{Rng, SeededRng};
 use pgdog::io::transport::{Opened, Pieces, RecordFault, Records, Sealer, Sink};
 
@@ -194,12 +196,12 @@ impl Toy {
 }
 
 /// The proxy's side.
-pub struct ToyRecords(Toy);
+pub struct ToyRecords(Toy, Arc<dyn Fn() + Send + Sync>);
 
 impl Records for ToyRecords {
     fn open(&mut self, wire: &mut [u8], data: &mut Sink<'_>) -> Result<Opened, RecordFault> {
         match self.0.open(wire).map_err(RecordFault)? {
-            None => Ok(Opened::Partial),
+            None => Ok(Opened::Starved { used: 0 }),
             Some((used, event)) => match event {
                 Event::Nothing => Ok(Opened::Record { used }),
                 Event::End => Ok(Opened::End),
@@ -212,6 +214,9 @@ impl Records for ToyRecords {
     }
 
     fn seal(&mut self, data: &mut Pieces<'_>, wire: &mut [u8]) -> Result<usize, RecordFault> {
+        if data.front().get(4..8) == Some(&[4, 210, 22, 46]) {
+            self.1();
+        }
         Ok(self.0.seal(data, wire))
     }
 
@@ -221,6 +226,10 @@ impl Records for ToyRecords {
 
     fn is_open(&self) -> bool {
         self.0.phase == Phase::Open
+    }
+
+    fn peer(&mut self) -> Peer {
+        Peer::default()
     }
 
     fn close(&mut self) {
@@ -236,11 +245,13 @@ pub struct ToySealer {
     pub asks: bool,
     /// For the seed of each.
     pub seed: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// Called when what is sealed is a cancel request.
+    pub mark_cancel: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl ToySealer {
     fn make(&self, role: Role) -> Box<dyn Records> {
-        Box::new(ToyRecords(Toy::new(role, SeededRng::new((self.seed)()))))
+        Box::new(ToyRecords(Toy::new(role, SeededRng::new((self.seed)())), self.mark_cancel.clone()))
     }
 }
 

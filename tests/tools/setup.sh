@@ -26,6 +26,9 @@ while [ $# -gt 0 ]; do
         python3 -c 'import venv, ensurepip' 2>/dev/null || wanted+=(python3 python3-venv)
         command -v node >/dev/null || wanted+=(nodejs)
         command -v npm >/dev/null || wanted+=(npm)
+        command -v javac >/dev/null || wanted+=(default-jdk-headless)
+        [ -e /usr/share/java/postgresql.jar ] || wanted+=(libpostgresql-jdbc-java)
+        command -v openssl >/dev/null || wanted+=(openssl)
         ;;
     pgbouncer) [ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null || wanted+=(pgbouncer) ;;
     strace) command -v strace >/dev/null || wanted+=(strace) ;;

@@ -47,9 +47,10 @@ fn general() {
         ("connect_timeout = 0", "error: connect_timeout must be above 0"),
         ("server_lifetime = 0", "error: server_lifetime must be above 0"),
         ("stats_period = 0", "error: stats_period must be above 0"),
-        ("tls_client_required = true", "error: tls_client_required cannot be met"),
-        ("tls_verify = 'verify_full'", "error: tls_verify = \"verify_full\" cannot be met"),
-        ("tls_client_ca_certificate = 'x'", "error: tls_client_ca_certificate demands client certificates"),
+        ("tls_certificate = 'x'", "error: tls_certificate needs tls_private_key"),
+        ("tls_server_private_key = 'x'", "error: tls_server_private_key needs tls_server_certificate"),
+        ("tls_client_required = true", "error: tls_client_required needs tls_certificate"),
+        ("tls_client_ca_certificate = 'x'", "error: tls_client_ca_certificate needs tls_certificate"),
         ("passthrough_auth = 'enabled'", "error: passthrough_auth is not in this version"),
         ("prepared_statements = 'full'", "warning: prepared_statements = \"full\" works like \"extended\""),
     ];
@@ -60,8 +61,6 @@ fn general() {
         assert_eq!(found.len() - idle, 1, "{line}: {found:?}");
     }
     for (line, expected) in [
-        ("tls_certificate = 'x'", "error: tls_certificate needs tls_private_key"),
-        ("tls_server_private_key = 'x'", "error: tls_server_private_key needs tls_server_certificate"),
         ("mirror_exposure = 2", "error: mirror_exposure must be from 0.0 to 1.0"),
         (
             "idle_healthcheck_interval = 300000",
@@ -267,15 +266,16 @@ fn users() {
         (
             "",
             &format!("{USER}tls_client_certificate_required = true"),
-            &["u:5: error: user \"u\": tls_client_certificate_required cannot be met"],
+            &["u:5: error: user \"u\": tls_client_certificate_required needs tls_client_ca"],
         ),
         (
             "tls_verify = 'disabled'",
             &format!("{USER}identity = 'x'\nvault_refresh_percent = 81"),
             &[
                 "u:5: error: user \"u\": identity needs a tls_verify",
+                "u:5: warning: user \"u\": without tls_client_ca_certificate, identity is of no use",
                 "u:6: error: user \"u\": vault_refresh_percent must be from 1 to 80",
-                "configuration: warning: accepted, not in use: tls_verify, users.identity, users.vault_refresh_percent",
+                "configuration: warning: accepted, not in use: users.vault_refresh_percent",
             ],
         ),
     ];

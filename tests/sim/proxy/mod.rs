@@ -141,6 +141,7 @@ impl Run {
             orders: Vec::new(),
             order_delay: Duration::from_micros(rng.below(5_000)),
             late_cancels: Vec::new(),
+            seals_cancel: false,
         });
         let polls: Vec<_> = (0..scene.workers).map(|_| net.new_poll()).collect();
         let peer = |poll| Peer {
@@ -158,11 +159,12 @@ impl Run {
             bugs: AtomicUsize::new(0),
         });
         let world = Arc::new(World::build(config, None));
-        let seeds = shared.clone();
+        let (seeds, marks) = (shared.clone(), shared.clone());
         let sealer: Arc<dyn Sealer> = Arc::new(ToySealer {
             offers: scene.sealed_percent > 0,
             asks: scene.asks,
             seed: Box::new(move || seeds.lock().rng.next_u64()),
+            mark_cancel: Arc::new(move || marks.lock().seals_cancel = true),
         });
         let mut drivers = Vec::new();
         for (id, poll) in polls.iter().enumerate() {

