@@ -158,6 +158,11 @@ impl<T> PoolState<T> {
         self.mode == Mode::Retired
     }
 
+    /// How many have ever begun to wait; for tests.
+    pub fn arrivals(&self) -> u64 {
+        self.next_order
+    }
+
     /// Everybody who waits, in no order, with the place in the queue of all; for tests.
     pub fn tickets(&self) -> impl Iterator<Item = (u64, Ticket)> {
         self.waiting.iter().flatten().map(|waiter| (waiter.order, waiter.ticket))

@@ -7,7 +7,9 @@
 //! A read gives all there is up to its buffer, so that a short read means "drained" as on Linux; chance cuts data
 //! into pieces that *arrive* one by one instead.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::fmt::{self, Write as _};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -21,6 +23,27 @@ pub struct SocketId(u64);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PollId(u32);
+
+/// Looked at in every step: found faster than in a tree. Nothing depends on the order.
+type Ends = HashMap<SocketId, End, BuildHasherDefault<IdHasher>>;
+
+/// For numbers that are counted up; the same in every run.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("ids are numbers");
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        self.0 = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// What a listener does with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,7 +201,9 @@ struct Core {
     settings: Settings,
     queue: BTreeMap<(Time, u64), Happening>,
     sequence: u64,
-    ends: BTreeMap<SocketId, End>,
+    ends: Ends,
+    /// The last line noted.
+    line: String,
     listeners: BTreeMap<SocketAddr, Listener>,
     polls: BTreeMap<PollId, Poll>,
     counters: BTreeMap<&'static str, u64>,
@@ -213,7 +238,8 @@ impl SimNet {
             settings,
             queue: BTreeMap::new(),
             sequence: 0,
-            ends: BTreeMap::new(),
+            ends: Ends::default(),
+            line: String::new(),
             listeners: BTreeMap::new(),
             polls: BTreeMap::new(),
             counters: BTreeMap::new(),
@@ -483,7 +509,7 @@ impl SimNet {
         }
         let woken = std::mem::take(&mut place.woken);
         for event in &events {
-            core.note(&format!("event {poll:?} {event:?}"));
+            core.note(format_args!("event {poll:?} {event:?}"));
         }
         (events, woken)
     }
@@ -492,7 +518,7 @@ impl SimNet {
 
     /// A line of the trace: part of the hash that two runs of a seed share.
     pub fn trace(&self, line: &str) {
-        self.core().note(line);
+        self.core().note(format_args!("{line}"));
     }
 
     pub fn keep_trace(&self) {
@@ -562,7 +588,7 @@ impl End {
         self.room.saturating_sub(self.flying + self.received.len())
     }
 
-    fn event(&self, token: u64, ends: &BTreeMap<SocketId, End>) -> Event {
+    fn event(&self, token: u64, ends: &Ends) -> Event {
         let refused = self.connection == Connection::Refused;
         let gone = self.broken || refused;
         let room = ends.get(&self.peer).is_none_or(|peer| peer.free() > 0);
@@ -576,7 +602,7 @@ impl End {
         }
     }
 
-    fn is_ready(&self, ends: &BTreeMap<SocketId, End>) -> bool {
+    fn is_ready(&self, ends: &Ends) -> bool {
         self.event(0, ends) != Event::nothing(0)
     }
 }
@@ -611,16 +637,17 @@ impl Core {
     }
 
     /// FNV-1a over the lines, with the time.
-    fn note(&mut self, line: &str) {
-        let line = format!("{} {line}", self.now.as_micros());
-        for byte in line.bytes() {
+    fn note(&mut self, line: fmt::Arguments<'_>) {
+        self.line.clear();
+        let _ = write!(self.line, "{} {line}", self.now.as_micros());
+        for byte in self.line.bytes() {
             self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
         if self.trace_lines > 0 {
             if self.trace.len() == self.trace_lines {
                 self.trace.pop_front();
             }
-            self.trace.push_back(line);
+            self.trace.push_back(self.line.clone());
         }
     }
 
@@ -662,7 +689,7 @@ impl Core {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Bytes(to, bytes) => {
-                self.note(&format!("{} bytes at {to:?}", bytes.len()));
+                self.note(format_args!("{} bytes at {to:?}", bytes.len()));
                 let Some(end) = self.ends.get_mut(&to) else { return };
                 end.flying -= bytes.len();
                 if end.broken {
@@ -678,7 +705,7 @@ impl Core {
                 self.edge(to);
             }
             Happening::Fin(to) => {
-                self.note(&format!("end at {to:?}"));
+                self.note(format_args!("end at {to:?}"));
                 if let Some(end) = self.ends.get_mut(&to) {
                     end.fin = true;
                 }
@@ -686,7 +713,7 @@ impl Core {
                 self.sweep(to);
             }
             Happening::Reset(to) => {
-                self.note(&format!("reset at {to:?}"));
+                self.note(format_args!("reset at {to:?}"));
                 if let Some(end) = self.ends.get_mut(&to)
                     && !end.broken
                 {
@@ -699,7 +726,7 @@ impl Core {
                 self.sweep(to);
             }
             Happening::Connected { from, to, address } => {
-                self.note(&format!("{from:?} connected to {to:?}"));
+                self.note(format_args!("{from:?} connected to {to:?}"));
                 for id in [from, to] {
                     if let Some(end) = self.ends.get_mut(&id) {
                         end.connection = Connection::Standing;
@@ -712,7 +739,7 @@ impl Core {
                 }
             }
             Happening::Refused(from) => {
-                self.note(&format!("{from:?} refused"));
+                self.note(format_args!("{from:?} refused"));
                 if let Some(end) = self.ends.get_mut(&from) {
                     end.connection = Connection::Refused;
                     end.error = Some(ErrorKind::ConnectionRefused);
@@ -785,7 +812,7 @@ impl Core {
         if count == 0 {
             return Err(ErrorKind::WouldBlock.into());
         }
-        self.note(&format!("{count} bytes from {id:?}"));
+        self.note(format_args!("{count} bytes from {id:?}"));
         self.send(peer, &bytes[..count]);
         Ok(count)
     }
@@ -850,7 +877,7 @@ impl Core {
             *place = byte;
         }
         let (peer, free, room) = (end.peer, end.free(), end.room);
-        self.note(&format!("{count} bytes read at {id:?}"));
+        self.note(format_args!("{count} bytes read at {id:?}"));
         // Linux wakes a writer when a third of the buffer is free.
         if free * 3 >= room
             && self.ends.get_mut(&peer).is_some_and(|peer| std::mem::take(&mut peer.wants_room))
@@ -862,7 +889,7 @@ impl Core {
     }
 
     fn close(&mut self, id: SocketId) {
-        self.note(&format!("close {id:?}"));
+        self.note(format_args!("close {id:?}"));
         self.unregister(id);
         let Some(end) = self.ends.get_mut(&id) else { return };
         end.closed = true;

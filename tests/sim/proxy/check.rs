@@ -16,6 +16,7 @@ pub struct Watch {
     /// Those who wait, the oldest first.
     queue: Vec<Ticket>,
     grants: u64,
+    arrivals: u64,
     /// The oldest of them, and how often it has been overtaken since it was.
     oldest: Option<Ticket>,
     overtaken: u32,
@@ -25,7 +26,15 @@ pub struct Watch {
 
 impl Watch {
     pub fn new(pool: Arc<ServerPool<Line>>) -> Watch {
-        Watch { pool, queue: Vec::new(), grants: 0, oldest: None, overtaken: 0, overtaken_max: 0 }
+        Watch {
+            pool,
+            queue: Vec::new(),
+            grants: 0,
+            arrivals: 0,
+            oldest: None,
+            overtaken: 0,
+            overtaken_max: 0,
+        }
     }
 
     /// After a step: who has come, who has been served, past whom, and who has left of its own.
@@ -39,9 +48,12 @@ impl Watch {
         if let Some(server) = state.resting().find(|server| server.inbound.relay.capacity() > 0) {
             return Err(format!("server {} rests with a buffer", server.number));
         }
-        if counts.waiting == 0 && self.queue.is_empty() && state.grants == self.grants {
+        // Nobody has come, been served, or left.
+        let (waiting, arrivals) = (counts.waiting, state.arrivals());
+        if (waiting, state.grants, arrivals) == (self.queue.len(), self.grants, self.arrivals) {
             return Ok(());
         }
+        self.arrivals = arrivals;
         let now: BTreeSet<Ticket> = state.tickets().map(|(_, ticket)| ticket).collect();
         let mut granted: Vec<Ticket> =
             (self.grants..state.grants).map(|n| state.granted[n as usize % GRANTS_SHOWN]).collect();

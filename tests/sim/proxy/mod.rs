@@ -659,10 +659,12 @@ impl Run {
             if self.drivers[at].idle_serves > IDLE_SERVES_MAX {
                 return Err(format!("a worker turns on the spot: {}", self.drivers[at].describe()));
             }
-            let worker = &self.drivers[at].worker;
-            let (counted, held) = (worker.buffer_bytes(), worker.held_bytes());
-            if counted != held {
-                return Err(format!("{counted} bytes of buffers are out, and {held} are anywhere"));
+            if self.report.steps.is_multiple_of(16) {
+                let worker = &self.drivers[at].worker;
+                let (counted, held) = (worker.buffer_bytes(), worker.held_bytes());
+                if counted != held {
+                    return Err(format!("{counted} bytes of buffers are out, and {held} are anywhere"));
+                }
             }
             self.double_checkin();
             for watch in &mut self.watches {
