@@ -391,6 +391,7 @@ def test_a_certificate_is_demanded_and_checked(mutual: Pgdog, pki: Pki) -> None:
     ):
         with pytest.raises(psycopg.OperationalError, match="alert|SSL"):
             libpq(mutual, **shown(bad))
+    assert mutual.log.read_text().count("failed: TLS: invalid peer certificate") >= 2
 
 
 def test_a_user_may_do_without(mutual: Pgdog) -> None:
