@@ -90,8 +90,11 @@ impl<S> Server<S> {
         if config.mode == PoolerMode::Session {
             self.tainted_by = Some(0);
         }
-        if self.exchanges.iter().any(|exchange| matches!(exchange.note, Note::Settings)) {
-            // Settings of the client that has gone are on their way: nobody else must meet them.
+        let of_its_client =
+            |exchange: &Exchange| matches!(exchange.note, Note::Settings | Note::Census(_) | Note::Restores);
+        if self.exchanges.iter().any(of_its_client) {
+            // Settings of the client that has gone are on their way, or it is asked which of them there are: nobody else must
+            // meet them.
             self.tainted_by = Some(0);
         }
         self.tally.cleaned += 1;
@@ -318,7 +321,7 @@ impl<S> Server<S> {
         match exchange.note {
             Note::Prepares(statement) => self.prepared.insert(statement.id),
             Note::Defines(define) if define.prepares => self.prepared.insert(define.statement.id),
-            Note::Closes(id) => self.prepared.remove(id),
+            Note::Closes(id) | Note::Evicts(id) => self.prepared.remove(id),
             _ => {}
         }
     }
