@@ -22,6 +22,7 @@ pub(crate) fn check(config: &Config, places: &Places, problems: &mut Vec<Problem
     check.shards();
     check.users();
     check.lookups();
+    check.rules();
     check.sharding();
     check.combinations();
     features::refuse(config, places, problems);
@@ -355,6 +356,7 @@ impl Check<'_> {
             && general.auth_type != AuthType::Trust
             && general.passthrough_auth == PassthroughAuth::Disabled
             && !self.is_looked_up(user)
+            && !self.config.hba.iter().any(|rule| matches!(rule.method, HbaMethod::Trust | HbaMethod::Cert))
         {
             let text = format!("user {name:?} has no password and cannot log in");
             self.warning("users", index, "name", text);
@@ -432,6 +434,33 @@ impl Check<'_> {
         }
         if general.dynamic_pools_max == 0 {
             self.error("general", 0, "dynamic_pools_max", "dynamic_pools_max must be at least 1");
+        }
+    }
+
+    fn rules(&mut self) {
+        let config = self.config;
+        for (index, rule) in config.hba.iter().enumerate() {
+            let method = rule.method;
+            if method == HbaMethod::Cert && config.general.tls_client_ca_certificate.is_none() {
+                let text = "[[hba]]: method = \"cert\" needs tls_client_ca_certificate";
+                self.error("hba", index, "method", text);
+            }
+            let of_tls = rule.connection == HbaConnection::Hostssl || method == HbaMethod::Cert;
+            if of_tls && config.general.tls_certificate.is_none() {
+                let text = "[[hba]]: without tls_certificate nobody comes with TLS";
+                self.warning("hba", index, "connection", text);
+            }
+            if rule.connection == HbaConnection::Local && !rule.address.is_empty() {
+                self.error("hba", index, "address", "[[hba]]: a Unix socket has no address");
+            }
+            if let Some(name) = rule.user.iter().find(|name| name.starts_with(['+', '/'])) {
+                let text = format!("[[hba]]: user {name:?}: groups and patterns are not known here");
+                self.error("hba", index, "user", text);
+            }
+            if let Some(name) = rule.database.iter().find(|name| name.starts_with(['@', '/'])) {
+                let text = format!("[[hba]]: database {name:?}: files and patterns are not known here");
+                self.error("hba", index, "database", text);
+            }
         }
     }
 

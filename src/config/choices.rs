@@ -122,6 +122,36 @@ choice! {
 }
 
 choice! {
+    /// Connections that a rule of `[[hba]]` is for.
+    pub enum HbaConnection {
+        /// Over TCP.
+        Host = "host",
+        /// Over TCP with TLS.
+        Hostssl = "hostssl",
+        /// Over TCP without TLS.
+        Hostnossl = "hostnossl",
+        /// Over a Unix socket.
+        Local = "local",
+    }
+}
+
+choice! {
+    /// What a rule of `[[hba]]` asks for.
+    pub enum HbaMethod {
+        /// Nothing.
+        Trust = "trust",
+        ScramSha256 = "scram-sha-256",
+        Md5 = "md5",
+        /// The password as it is.
+        Password = "password",
+        /// A certificate in the user's name, or its identity.
+        Cert = "cert",
+        /// It cannot get in.
+        Reject = "reject",
+    }
+}
+
+choice! {
     /// The form of the log.
     pub enum LogFormat {
         Text = "text",

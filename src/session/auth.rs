@@ -26,7 +26,7 @@ use crate::base::time::Time;
 use crate::cluster::demand::TooMany;
 use crate::cluster::lookups::Found;
 use crate::cluster::world::{Passwords, StartupSettings};
-use crate::config::{AuthType, Secret};
+use crate::config::{AuthType, HbaMethod, Origin, Secret};
 use crate::session::console::{self, Console};
 use crate::session::cx::{Action, Answer, Ask, Cx};
 use crate::session::errors::ClientError;
@@ -41,6 +41,8 @@ pub struct Auth<S> {
     target: Target<S>,
     asked: StartupSettings,
     pub(super) step: Step,
+    /// By the rules of `[[hba]]`, or by `auth_type`.
+    method: HbaMethod,
     /// Once its connection is encrypted.
     peer: Option<Box<Peer>>,
 }
@@ -115,7 +117,14 @@ impl<S> Session<S> {
             return;
         };
         self.epoch = cx.world.epoch;
-        let auth = Auth { until, target: Target::Nobody, asked, step: Step::Begun, peer };
+        let auth = Auth {
+            until,
+            target: Target::Nobody,
+            asked,
+            step: Step::Begun,
+            method: HbaMethod::ScramSha256,
+            peer,
+        };
         self.state = State::Auth(Box::new(auth));
         let admission = cx.shared.attempts().admit(self.who.peer, self.who.user(), cx.now);
         match admission {
@@ -147,8 +156,34 @@ impl<S> Session<S> {
     /// Finds out what the client has to prove.
     fn identify(&mut self, cx: &mut Cx<'_, S>) {
         let Some(name) = self.who.name.clone() else { return };
+        let State::Auth(auth) = &mut self.state else { return };
         let config = &cx.world.config;
-        let known = |passwords: &Passwords| !passwords.is_empty() || passwords.identity.is_some();
+        let origin = Origin::Host { address: self.who.peer, is_encrypted: auth.peer.is_some() };
+        let rule = match config.rule(origin, &name.database, &name.user) {
+            None => None,
+            Some(Some(method)) if method != HbaMethod::Reject => Some(method),
+            Some(method) => {
+                let error = ClientError::RuleRejects {
+                    explicitly: method.is_some(),
+                    host: self.who.peer,
+                    is_encrypted: auth.peer.is_some(),
+                    name: name.clone(),
+                };
+                log::warn!("{}", error.text());
+                return self.fail(error, cx);
+            }
+        };
+        let method = rule.unwrap_or(match config.general.auth_type {
+            AuthType::Trust => HbaMethod::Trust,
+            AuthType::Scram => HbaMethod::ScramSha256,
+            AuthType::Md5 => HbaMethod::Md5,
+            AuthType::Plain => HbaMethod::Password,
+        });
+        auth.method = method;
+        // A configured user is looked up where nothing else is there to be compared with.
+        let needs_none = matches!(method, HbaMethod::Trust | HbaMethod::Cert);
+        let known =
+            |passwords: &Passwords| needs_none || !passwords.is_empty() || passwords.identity.is_some();
         let target = if *name.database == *config.admin.name {
             if *name.user == *config.admin.user { Target::Console } else { Target::Nobody }
         } else if let Some(cluster) = cx.world.configured(&name).filter(|cluster| known(&cluster.passwords)) {
@@ -188,8 +223,18 @@ impl<S> Session<S> {
             None => config.general.tls_client_ca_certificate.is_some(),
         };
         let names = auth.names();
-        if must_be_certified && names.is_none() {
+        let is_certificate_enough = auth.method == HbaMethod::Cert;
+        if (must_be_certified || is_certificate_enough) && names.is_none() {
             return self.fail(ClientError::CertificateRequired, cx);
+        }
+        if is_certificate_enough {
+            let identity = passwords.and_then(|passwords| passwords.identity.as_deref());
+            let wanted = identity.unwrap_or(self.who.user());
+            return match names.is_some_and(|names| names.iter().any(|name| **name == *wanted)) {
+                // As by trust: a user who does not exist is refused all the same.
+                true => self.on_proved(None, cx),
+                false => self.reject_certificate(cx),
+            };
         }
         if let Some(passwords @ Passwords { identity: Some(identity), .. }) = passwords {
             if names.is_some_and(|names| names.contains(identity)) {
@@ -199,27 +244,27 @@ impl<S> Session<S> {
                 return self.reject_certificate(cx);
             }
         }
-        let kind = match (&auth.target, config.general.auth_type) {
+        let method = match (&auth.target, auth.method) {
             // The console is never open to everybody.
-            (Target::Console, AuthType::Trust) => AuthType::Scram,
+            (Target::Console, HbaMethod::Trust) => HbaMethod::ScramSha256,
             // A user with a SCRAM verifier only can prove itself in no other way (as in PostgreSQL's md5 method).
-            (_, AuthType::Md5) if passwords.is_some_and(|all| all.md5_hashes("").is_empty()) => {
-                AuthType::Scram
+            (_, HbaMethod::Md5) if passwords.is_some_and(|all| all.md5_hashes("").is_empty()) => {
+                HbaMethod::ScramSha256
             }
-            (_, kind) => kind,
+            (_, method) => method,
         };
-        auth.step = match kind {
-            AuthType::Trust => return self.on_proved(None, cx),
-            AuthType::Md5 => {
+        auth.step = match method {
+            HbaMethod::Trust => return self.on_proved(None, cx),
+            HbaMethod::Md5 => {
                 let salt = Salt::new(cx.rng);
                 self.client.outbox.own(|buf| encode::authentication(buf, 5, &salt.0));
                 Step::Md5(salt)
             }
-            AuthType::Plain => {
+            HbaMethod::Password => {
                 self.client.outbox.own(|buf| encode::authentication(buf, 3, &[]));
                 Step::Plain
             }
-            AuthType::Scram => {
+            HbaMethod::ScramSha256 | HbaMethod::Cert | HbaMethod::Reject => {
                 let mut names = Vec::new();
                 for mechanism in auth.binding().mechanisms() {
                     encode::cstr(&mut names, mechanism.name().as_bytes());

@@ -13,7 +13,7 @@ from pgwire import build
 from pgwire.client import ServerError, Wire
 from pgwire.scram import ScramClient
 from postgres import HBA, Cluster, create_application
-from target import Database, Pgdog, User
+from target import Database, Pgdog, User, toml_lines
 
 pytestmark = pytest.mark.pgdog
 
@@ -315,6 +315,63 @@ def test_a_configured_user_without_a_password_is_looked_up(server: Cluster, star
     works(pgdog, "alice", "of alice")
     assert fails(pgdog, "alice", "wrong") == wrong("alice")
     assert [row["user"] for row in pgdog.show("POOLS")] == ["finder", "alice"]
+
+
+# ---- rules by address
+
+
+def rules(*entries: dict[str, object]) -> str:
+    return "".join("[[hba]]\n" + "\n".join(toml_lines(entry)) + "\n" for entry in entries)
+
+
+def asked_by(pgdog: Pgdog, source: str, user: str, database: str = "app") -> int | str:
+    """The code of the authentication request that a client gets first, or the SQLSTATE of its refusal."""
+    wire = Wire.dial(pgdog.address, source=source)
+    wire.send(build.startup({"user": user, "database": database}, build.PROTOCOL_3_0))
+    message = wire.until("R", "E")[-1]
+    wire.socket.close()
+    return int.from_bytes(message.body[:4], "big") if message.kind == "R" else message.fields()["C"]
+
+
+def test_the_first_rule_that_fits_counts(server: Cluster) -> None:
+    text = rules(
+        {"address": ["127.0.0.9"], "method": "reject"},
+        {"type": "hostssl", "method": "trust"},
+        {"user": ["app_trust"], "database": ["app"], "address": ["127.0.0.0/30"], "method": "trust"},
+        {"user": ["alice"], "address": ["127.0.0.1"], "method": "md5"},
+        {"user": ["alice", "bob"], "address": ["127.0.0.0/8"], "method": "password"},
+        {"user": ["admin"], "database": ["admin"], "address": ["127.0.0.1"], "method": "trust"},
+        {"database": ["sameuser"], "method": "scram-sha-256"},
+    )
+    users = [User("app_trust", password=""), User("alice", password="of alice"), FINDER]
+    databases = [Database(server, options={"auth_user": "finder"})]
+    pgdog = Pgdog(databases, users, sections=text)
+    try:
+        trust, clear, md5, scram = 0, 3, 5, 10
+        assert asked_by(pgdog, "127.0.0.2", "app_trust") == trust
+        assert asked_by(pgdog, "127.0.0.4", "app_trust") == "28000"
+        assert asked_by(pgdog, "127.0.0.9", "app_trust") == "28000"
+        assert asked_by(pgdog, "127.0.0.1", "alice") == md5
+        assert asked_by(pgdog, "127.0.0.2", "alice") == clear
+        assert asked_by(pgdog, "127.0.0.2", "bob") == clear
+        assert asked_by(pgdog, "127.0.0.1", "carol") == "28000"
+        assert asked_by(pgdog, "127.0.0.1", "app", "app") == scram
+        assert asked_by(pgdog, "127.0.0.1", "admin", "admin") == scram, "the console is never open to everybody"
+        assert asked_by(pgdog, "127.0.0.2", "admin", "admin") == scram, "it is a database of its user's name"
+        assert asked_by(pgdog, "127.0.0.9", "admin", "admin") == "28000"
+        works(pgdog, "alice", "of alice")
+        works(pgdog, "bob", "of bob")
+        state, message = fails(pgdog, "carol", "of carol")
+        assert message == 'no rule of [[hba]] for host "127.0.0.1", user "carol", database "app", no encryption'
+        # A reload changes them.
+        pgdog.sections = rules({"method": "reject"})
+        pgdog.write_configuration()
+        pgdog.reload()
+        wait_until(lambda: asked_by(pgdog, "127.0.0.2", "app_trust") == "28000", 5, "the reload")
+        state, message = fails(pgdog, "alice", "of alice")
+        assert (state, message.split(" for ")[0]) == ("28000", "a rule of [[hba]] rejects the connection")
+    finally:
+        pgdog.stop()
 
 
 # ---- guessing

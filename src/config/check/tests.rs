@@ -200,7 +200,7 @@ fn mappings() {
 #[test]
 fn users() {
     let hash = "password_hash = 'SCRAM-SHA-256$4096:c2FsdA==$c3RvcmVk:c2VydmVy'";
-    let cases: [(&str, &str, &[&str]); 27] = [
+    let cases: [(&str, &str, &[&str]); 30] = [
         ("", "[[users]]\ndatabase = 'd'", &["u:1: error: a user needs a name"]),
         (
             "",
@@ -263,6 +263,25 @@ fn users() {
         ),
         ("auth_user = 'u'\nauth_query = 'SELECT 1'", USER, &["c:3: error: auth_query must contain $1"]),
         ("auth_query = 'SELECT $1'", USER, &["c:2: warning: auth_query is of no use without auth_user"]),
+        (
+            "[[hba]]\ntype = 'hostssl'\nmethod = 'cert'\nuser = ['+staff']",
+            USER,
+            &[
+                "c:3: warning: [[hba]]: without tls_certificate",
+                "c:4: error: [[hba]]: method = \"cert\" needs tls_client_ca_certificate",
+                "c:5: error: [[hba]]: user \"+staff\": groups",
+            ],
+        ),
+        (
+            "[[hba]]\ntype = 'local'\naddress = ['::1']\nmethod = 'trust'",
+            USER,
+            &["c:4: error: [[hba]]: a Unix socket"],
+        ),
+        (
+            "[[hba]]\naddress = ['localhost']\nmethod = 'trust'",
+            USER,
+            &["c:3: error: [hba]: `address` (an entry of this list) must be"],
+        ),
         ("dynamic_pools_max = 0", USER, &["c:2: error: dynamic_pools_max must be at least 1"]),
         ("", &format!("{USER}pool_size = 0"), &["u:5: error: user \"u\": pool_size must be at least 1"]),
         (
