@@ -187,7 +187,7 @@ mod tests {
         let mut attempts = failed(FREE);
         let mut guesses = 0;
         // Ten minutes, ten connections at a time that try again at once.
-        let mut waiting = vec![at(0); 10];
+        let mut waiting = [at(0); 10];
         while let Some(now) = waiting.iter().copied().min().filter(|now| *now < at(600_000)) {
             let place = waiting.iter().position(|time| *time == now).unwrap();
             let admission = attempts.admit(HERE, "alice", now);

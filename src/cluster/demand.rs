@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::time::Time;
-use crate::cluster::world::{Cluster, Name, Plan, Pool, PoolIds};
-use crate::config::{Config, Database, User};
+use crate::cluster::shared::Turn;
+use crate::cluster::world::{Cluster, Name, Plan, Pool, PoolConfig, PoolIds, pool_config};
+use crate::config::{Config, Database, Secret, User};
 
 /// There are as many clusters on demand as `dynamic_pools_max` allows, and all of them are in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +73,33 @@ impl<T> Demand<T> {
         let cluster = Arc::new(cluster);
         state.made.insert(name.clone(), Made { cluster: cluster.clone(), unused_since: None });
         Ok(Some(cluster))
+    }
+
+    /// A pool for one login as `name` with this password; none if there is nothing to log in to.
+    pub(super) fn trial(&self, name: &Arc<Name>, password: &Secret, turn: Turn) -> Option<Arc<Pool<T>>> {
+        let state = self.lock();
+        let config = &state.config;
+        let host = config.database(&name.database)?;
+        let found;
+        let user = match config.user(&name.user, &name.database) {
+            Some(user) => user,
+            None => {
+                found = config.found_user(&name.user, &name.database)?;
+                &found
+            }
+        };
+        let base = pool_config(config, name, user, host);
+        let config = PoolConfig {
+            // Whoever else the pool logs in as, this is about the client.
+            server_user: name.user.clone(),
+            server_password: Some(password.clone()),
+            learns: false,
+            size: 1,
+            min_size: 0,
+            connect_attempts: 1,
+            ..base
+        };
+        Some(Arc::new(Pool::for_trial(state.pool_ids.next(), config, turn)))
     }
 
     pub(super) fn pools_into(&self, pools: &mut Vec<Arc<Pool<T>>>) {

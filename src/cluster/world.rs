@@ -21,6 +21,7 @@ use crate::cluster::demand::{Demand, TooMany};
 use crate::cluster::lookups::Lookups;
 use crate::cluster::pool::PoolState;
 use crate::cluster::settings::Settings;
+use crate::cluster::shared::Turn;
 use crate::config::{
     Config, ConnectionRecovery, Database, General, PoolerMode, PreparedStatements, Role, Secret, TlsVerify,
     User,
@@ -50,7 +51,7 @@ pub struct World<T> {
 pub(super) struct PoolIds(AtomicU64);
 
 impl PoolIds {
-    fn next(&self) -> u64 {
+    pub(super) fn next(&self) -> u64 {
         self.0.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
@@ -85,25 +86,63 @@ pub struct Cluster<T> {
 /// What a client has proved, and is good for its own login to servers: its password, its hash of it, or the keys of one
 /// SCRAM challenge.
 #[derive(Debug, Default)]
-pub struct Learnt(Mutex<Option<Credential>>);
+pub struct Learnt(Mutex<Shown>);
+
+#[derive(Debug, Default)]
+struct Shown {
+    credential: Option<Credential>,
+    /// The configuration epoch and the time in which a server took it.
+    taken: Option<(u64, Time)>,
+}
+
+/// What a password that a client has sent is to what servers have taken before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// It is the one that was taken in this epoch; at that time.
+    Same(Time),
+    /// Another one was taken in this epoch.
+    Other,
+    Unknown,
+}
 
 impl Learnt {
     pub fn learn(&self, credential: Credential) {
         let mut learnt = self.lock();
-        if !learnt.as_ref().is_some_and(|known| known.same(&credential)) {
-            *learnt = Some(credential);
+        if !learnt.credential.as_ref().is_some_and(|known| known.same(&credential)) {
+            learnt.credential = Some(credential);
+            learnt.taken = None;
+        }
+    }
+
+    /// A server has taken this one.
+    pub fn prove(&self, credential: Credential, epoch: u64, now: Time) {
+        self.learn(credential);
+        self.lock().taken = Some((epoch, now));
+    }
+
+    pub fn compare(&self, credential: &Credential, epoch: u64) -> Trust {
+        let learnt = self.lock();
+        match (&learnt.credential, learnt.taken) {
+            (Some(known), Some((of, at))) if of == epoch => {
+                if known.same(credential) {
+                    Trust::Same(at)
+                } else {
+                    Trust::Other
+                }
+            }
+            _ => Trust::Unknown,
         }
     }
 
     pub fn get(&self) -> Option<Credential> {
-        self.lock().clone()
+        self.lock().credential.clone()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.lock().is_none()
+        self.lock().credential.is_none()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Credential>> {
+    fn lock(&self) -> MutexGuard<'_, Shown> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -241,6 +280,8 @@ pub struct Pool<T> {
     pub config: PoolConfig,
     /// Its cluster's.
     learnt: Arc<Learnt>,
+    /// It is there for one login, and gives this back when it and its server have gone.
+    _turn: Option<Turn>,
     shelf: Mutex<Shelf<T>>,
 }
 
@@ -282,14 +323,20 @@ impl<T> Pool<T> {
             not_before: Time::ZERO,
             last_failure: None,
         };
-        Pool { id, config, learnt, shelf: Mutex::new(shelf) }
+        Pool { id, config, learnt, _turn: None, shelf: Mutex::new(shelf) }
+    }
+
+    /// For one login, in nobody's list.
+    pub(super) fn for_trial(id: u64, config: PoolConfig, turn: Turn) -> Pool<T> {
+        Pool { _turn: Some(turn), ..Pool::new(id, config, Arc::default(), 1) }
     }
 
     /// What a login to its servers may use now.
     pub fn credential(&self) -> Option<Credential> {
         match &self.config.server_password {
             Some(secret) => Some(Credential::of(secret.as_bytes())),
-            None => self.learnt.get(),
+            None if self.config.learns => self.learnt.get(),
+            None => None,
         }
     }
 
@@ -414,6 +461,11 @@ impl<T> World<T> {
         }
     }
 
+    /// A pool for one login as `name` with this password, to see whether a server takes it. Whoever has it ends it.
+    pub fn trial(&self, name: &Arc<Name>, password: &Secret, turn: Turn) -> Option<Arc<Pool<T>>> {
+        self.demand.trial(name, password, turn)
+    }
+
     /// The passwords of a user who is configured for some database.
     pub fn passwords_of(&self, user: &str) -> Option<&Passwords> {
         self.users.get(user)
@@ -505,7 +557,7 @@ impl<T> Cluster<T> {
     }
 }
 
-fn pool_config(config: &Config, name: &Name, user: &User, host: &Database) -> PoolConfig {
+pub(super) fn pool_config(config: &Config, name: &Name, user: &User, host: &Database) -> PoolConfig {
     let general = &config.general;
     let effective = config.effective(user, host);
     let mut server_settings: Vec<(Box<str>, Box<str>)> = Vec::new();

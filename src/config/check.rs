@@ -432,6 +432,14 @@ impl Check<'_> {
                 }
             }
         }
+        let passthrough = general.passthrough_auth;
+        if passthrough.is_enabled() && !passthrough.is_plain() && general.tls_certificate.is_none() {
+            let text = format!(
+                "passthrough_auth = \"{}\" takes passwords with TLS only, which needs tls_certificate",
+                passthrough.as_str()
+            );
+            self.error("general", 0, "passthrough_auth", text);
+        }
         if general.dynamic_pools_max == 0 {
             self.error("general", 0, "dynamic_pools_max", "dynamic_pools_max must be at least 1");
         }

@@ -109,6 +109,22 @@ choice! {
     }
 }
 
+impl PassthroughAuth {
+    pub fn is_enabled(self) -> bool {
+        self != PassthroughAuth::Disabled
+    }
+
+    /// Passwords are taken over connections that are not encrypted too.
+    pub fn is_plain(self) -> bool {
+        matches!(self, PassthroughAuth::EnabledPlain | PassthroughAuth::EnabledPlainAllowChange)
+    }
+
+    /// Another password than the known one is tried on the server.
+    pub fn allows_change(self) -> bool {
+        matches!(self, PassthroughAuth::EnabledAllowChange | PassthroughAuth::EnabledPlainAllowChange)
+    }
+}
+
 choice! {
     /// How clients prove who they are.
     pub enum AuthType {

@@ -179,9 +179,11 @@ impl Config {
         })
     }
 
-    /// A user whom users.toml does not have, as one of a database where such users are looked up.
+    /// A user whom users.toml does not have, as one of a database where servers say who exists.
     pub fn found_user(&self, name: &str, database: &str) -> Option<User> {
-        self.lookup(database)?;
+        if !self.general.passthrough_auth.is_enabled() {
+            self.lookup(database)?;
+        }
         // Nobody would ever end a pool that keeps servers open for a user who came once.
         let min_pool_size = Some(0);
         let (name, database) = (name.to_owned(), Some(database.to_owned()));

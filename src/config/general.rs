@@ -82,11 +82,13 @@ section! {
             auth_query: Option<String> = None;
             /// Database in which that is asked; the client's unless set.
             auth_dbname: Option<String> = None;
-            /// How long a user who was found is not looked up again; 0 looks up at each login.
+            /// How long a user who was found is not looked up again, and a password that was right not tried again; 0 does so
+            /// at each login.
             auth_query_ttl: Duration = ms(30_000);
             /// The same for one who was not found.
             auth_query_negative_ttl: Duration = ms(5_000);
-            /// Hand the client's password on to the server instead of keeping passwords in users.toml.
+            /// Try the passwords of users for whom users.toml has none on the server. They are taken with TLS only, but for
+            /// the plain forms; a password other than the last one that was right is tried only by the allow_change forms.
             passthrough_auth: PassthroughAuth = PassthroughAuth::Disabled;
         }
         "TLS" {

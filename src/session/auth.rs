@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  Begun ─► (Held: too many failures before) ─► (Looking: auth_query) ─► the method's exchange ─► proved ─► Login, Console
-//!                                                                              └── wrong ──► Closing
+//!                                                                        │   (Queueing ─► Trying: passthrough_auth)
+//!                                                                        └─► wrong: Closing
 //! ```
 //!
 //! Invariants: a client for whom nothing is configured and nothing was found goes through the same exchange as one with
@@ -25,13 +26,14 @@ use crate::base::peer::Peer;
 use crate::base::time::Time;
 use crate::cluster::demand::TooMany;
 use crate::cluster::lookups::Found;
-use crate::cluster::world::{Passwords, StartupSettings};
+use crate::cluster::world::{OpenFailure, Passwords, StartupSettings};
 use crate::config::{AuthType, HbaMethod, Origin, Secret};
 use crate::session::console::{self, Console};
 use crate::session::cx::{Action, Answer, Ask, Cx};
 use crate::session::errors::ClientError;
 use crate::session::inbound::Next;
 use crate::session::lookup::Looking;
+use crate::session::passthrough::Trial;
 use crate::session::{ServerCluster, Session, State};
 use crate::wire::{TxStatus, encode};
 
@@ -40,7 +42,7 @@ pub struct Auth<S> {
     pub until: Time,
     target: Target<S>,
     asked: StartupSettings,
-    pub(super) step: Step,
+    pub(super) step: Step<S>,
     /// By the rules of `[[hba]]`, or by `auth_type`.
     method: HbaMethod,
     /// Once its connection is encrypted.
@@ -52,6 +54,8 @@ enum Target<S> {
     Cluster(Arc<ServerCluster<S>>),
     /// A server has said what it has to prove. Its cluster may have to be made.
     Found(Passwords),
+    /// A server has to take its password.
+    Passthrough,
     Console,
     /// Nowhere: the proof fails whatever it is.
     Nobody,
@@ -59,13 +63,17 @@ enum Target<S> {
     NoDatabase(Passwords),
 }
 
-pub(super) enum Step {
+pub(super) enum Step<S> {
     /// Nothing has been asked.
     Begun,
     /// Nor will anything be before that time.
     Held(Time),
     /// A server is asked who the user is.
     Looking(Looking),
+    /// There is no room for its trial until that time, or longer.
+    Queueing(Secret, Time),
+    /// A server is asked whether its password is right.
+    Trying(Trial<S>),
     Md5(Salt),
     Plain,
     PlainChecking(Secret),
@@ -78,7 +86,7 @@ pub(super) enum Step {
     ScramProof(ServerChallenged),
 }
 
-impl Step {
+impl<S> Step<S> {
     /// The client's next message is wanted.
     fn awaits_client(&self) -> bool {
         matches!(self, Step::Md5(_) | Step::Plain | Step::Scram | Step::ScramProof(_))
@@ -90,13 +98,15 @@ impl<S> Auth<S> {
         match &self.step {
             Step::Held(until) => self.until.min(*until),
             Step::Looking(looking) => self.until.min(looking.until),
+            Step::Queueing(_, at) => self.until.min(*at),
+            Step::Trying(trial) => self.until.min(trial.until),
             _ => self.until,
         }
     }
 
     /// A checkout is under way.
     pub fn awaits_server(&self) -> bool {
-        matches!(self.step, Step::Looking(_))
+        matches!(self.step, Step::Looking(_) | Step::Trying(_))
     }
 
     /// What it can be bound to.
@@ -138,7 +148,23 @@ impl<S> Session<S> {
         }
     }
 
-    pub(super) fn set_step(&mut self, step: Step) {
+    /// A server is here for a question about the client.
+    pub(super) fn on_auth_server(&mut self, link: usize, cx: &mut Cx<'_, S>) {
+        match &self.state {
+            State::Auth(auth) if matches!(auth.step, Step::Trying(_)) => self.on_trial_server(link, cx),
+            _ => self.on_lookup_server(link),
+        }
+    }
+
+    /// There is none, for this reason.
+    pub(super) fn on_auth_refused(&mut self, failure: Option<OpenFailure>, cx: &mut Cx<'_, S>) {
+        match &self.state {
+            State::Auth(auth) if matches!(auth.step, Step::Trying(_)) => self.on_trial_refused(failure, cx),
+            _ => self.on_lookup_refused(failure, cx),
+        }
+    }
+
+    pub(super) fn set_step(&mut self, step: Step<S>) {
         if let State::Auth(auth) = &mut self.state {
             auth.step = step;
         }
@@ -149,6 +175,8 @@ impl<S> Session<S> {
         match auth.step {
             Step::Held(until) if until <= cx.now && cx.now < auth.until => self.identify(cx),
             Step::Looking(_) => self.on_lookup_time(cx),
+            Step::Queueing(_, at) if at <= cx.now && cx.now < auth.until => self.try_again(cx),
+            Step::Trying(_) => self.on_trial_time(cx),
             _ => self.fail(ClientError::LoginTimeout, cx),
         }
     }
@@ -194,6 +222,13 @@ impl<S> Session<S> {
                 Some(found) => self.on_found(found, cx),
                 None => self.look_up(cx),
             };
+        } else if config.general.passthrough_auth.is_enabled() && config.database(&name.database).is_some() {
+            if auth.peer.is_none() && !config.general.passthrough_auth.is_plain() {
+                return self.fail(ClientError::EncryptionRequired, cx);
+            }
+            // It is taken as it is, whatever the method, and whoever has to show none cannot come this way.
+            auth.method = HbaMethod::Password;
+            if needs_none { Target::Nobody } else { Target::Passthrough }
         } else if let Some(cluster) = cx.world.configured(&name) {
             Target::Cluster(cluster.clone())
         } else if let Some(passwords) = cx.world.passwords_of(&name.user) {
@@ -320,6 +355,9 @@ impl<S> Session<S> {
                 let given = body.strip_suffix(&[0]).unwrap_or(body);
                 let given = checked_password(given).ok().and_then(|given| std::str::from_utf8(given).ok());
                 let Some(given) = given.map(Secret::new) else { return self.reject(cx) };
+                if let Target::Passthrough = auth.target {
+                    return self.pass_through(given, cx);
+                }
                 let secrets =
                     auth.target.passwords(cx).map_or_else(Vec::new, |passwords| passwords.secrets());
                 auth.step = Step::PlainChecking(given.clone());
@@ -428,7 +466,7 @@ impl<S> Session<S> {
         self.fail(ClientError::CertificateRejected { user }, cx);
     }
 
-    fn reject(&mut self, cx: &mut Cx<'_, S>) {
+    pub(super) fn reject(&mut self, cx: &mut Cx<'_, S>) {
         let user = self.who.user().to_owned();
         log::warn!(
             "password authentication failed for user {user:?}, database {:?}, from {}",
@@ -446,7 +484,7 @@ impl<S> Session<S> {
     }
 
     /// The client is who it says, and `credential` is what it has shown for that.
-    fn on_proved(&mut self, credential: Option<Credential>, cx: &mut Cx<'_, S>) {
+    pub(super) fn on_proved(&mut self, credential: Option<Credential>, cx: &mut Cx<'_, S>) {
         let State::Auth(auth) = &mut self.state else { return };
         match std::mem::replace(&mut auth.target, Target::Nobody) {
             Target::Cluster(_) => self.let_in(credential, cx),
@@ -467,6 +505,7 @@ impl<S> Session<S> {
                 });
                 self.state = State::Console(Console::default());
             }
+            Target::Passthrough => self.let_in(credential, cx),
             // Under trust, too, a user who is not configured does not get in.
             Target::Nobody => self.reject(cx),
             Target::NoDatabase(_) => {
@@ -513,7 +552,7 @@ impl<S> Target<S> {
             Target::Cluster(cluster) => Some(&cluster.passwords),
             Target::Console => Some(&cx.world.admin),
             Target::Found(passwords) | Target::NoDatabase(passwords) => Some(passwords),
-            Target::Nobody => None,
+            Target::Passthrough | Target::Nobody => None,
         }
     }
 

@@ -208,7 +208,7 @@ impl<S> Session<S> {
     }
 
     /// The client is told that something failed, not what: it has proved nothing yet.
-    fn fail_lookup(&mut self, why: &str, cx: &mut Cx<'_, S>) {
+    pub(super) fn fail_lookup(&mut self, why: &str, cx: &mut Cx<'_, S>) {
         log::error!("cannot look user {:?} of database {:?} up: {why}", self.who.user(), self.who.database());
         self.fail(ClientError::LookupFailed, cx);
     }

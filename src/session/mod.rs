@@ -30,6 +30,7 @@ pub mod exchange;
 pub mod inbound;
 pub mod login;
 mod lookup;
+mod passthrough;
 mod recovery;
 mod requests;
 pub mod server;
@@ -384,7 +385,7 @@ impl<S> Session<S> {
         });
         match self.state {
             State::Login(_) => self.on_login_server(link, cx),
-            State::Auth(_) => self.on_lookup_server(link),
+            State::Auth(_) => self.on_auth_server(link, cx),
             _ => self.start_running(link, cx),
         }
         None
@@ -397,7 +398,7 @@ impl<S> Session<S> {
         }
         match &self.state {
             State::Login(_) => self.fail(ClientError::ServerUnavailable { failure, fatal: true }, cx),
-            State::Auth(_) => self.on_lookup_refused(failure, cx),
+            State::Auth(_) => self.on_auth_refused(failure, cx),
             State::Waiting { .. } => {
                 self.count_wait(cx.now);
                 self.fail_request(&ClientError::ServerUnavailable { failure, fatal: false }, cx);
@@ -647,6 +648,7 @@ impl<S> Session<S> {
             State::Auth(auth) => auth.awaits_server(),
             _ => false,
         };
+        self.end_trial();
         if waits && self.links.is_empty() {
             self.withdraw(cx);
         }

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from certificates import LOCAL, Pki
 from harness import wait_until
 from pgwire import build
 from pgwire.client import ServerError, Wire
 from pgwire.scram import ScramClient
 from postgres import HBA, Cluster, create_application
-from target import Database, Pgdog, User, toml_lines
+from target import ADMIN_PASSWORD, Database, Pgdog, User, toml_lines
 
 pytestmark = pytest.mark.pgdog
 
@@ -315,6 +317,88 @@ def test_a_configured_user_without_a_password_is_looked_up(server: Cluster, star
     works(pgdog, "alice", "of alice")
     assert fails(pgdog, "alice", "wrong") == wrong("alice")
     assert [row["user"] for row in pgdog.show("POOLS")] == ["finder", "alice"]
+
+
+# ---- passthrough
+
+
+def connections_of(server: Cluster, role: str) -> int:
+    return int(server.sql(f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{role}'")[0][0])
+
+
+def test_a_password_is_right_when_the_server_takes_it(server: Cluster, start) -> None:  # noqa: ANN001
+    users = [User(), User("bob", password="", options={"pool_size": 2})]
+    pgdog = start(server, users=users, passthrough_auth="enabled_plain", idle_timeout=60000)
+    assert fails(pgdog, "alice", "wrong") == wrong("alice")
+    assert fails(pgdog, "nobody", "wrong") == wrong("nobody")
+    assert fails(pgdog, "alice", "of alice", "nowhere") == wrong("alice")
+    assert [row["user"] for row in pgdog.show("POOLS")] == ["app", "bob"], "nothing is made for who has proved nothing"
+    for _ in range(2):
+        works(pgdog, "alice", "of alice")
+        works(pgdog, "bob", "of bob")
+        assert fails(pgdog, "alice", "wrong") == wrong("alice")
+    works(pgdog, "app", "secret")
+    assert fails(pgdog, "admin", ADMIN_PASSWORD, "app") == wrong("admin")
+    assert fails(pgdog, "alice", "of alice", "admin") == wrong("alice")
+    wait_until(lambda: connections_of(server, "alice") == 1, 5, "the pool's connection alone is left")
+    # Without _allow_change another password counts only after a reload.
+    server.sql("ALTER ROLE alice PASSWORD 'new'")
+    assert fails(pgdog, "alice", "new") == wrong("alice")
+    pgdog.reload()
+    wait_until(lambda: "read again" in pgdog.log_text(), 5, "the reload")
+    assert fails(pgdog, "alice", "of alice") == wrong("alice")
+    works(pgdog, "alice", "new")
+
+
+def test_a_password_that_changes(server: Cluster, start) -> None:  # noqa: ANN001
+    pgdog = start(server, passthrough_auth="enabled_plain_allow_change", auth_query_ttl=500)
+    with pgdog.connect("alice", "app", "of alice") as early:
+        server.sql("ALTER ROLE alice PASSWORD 'new'")
+        assert fails(pgdog, "alice", "wrong") == wrong("alice")
+        works(pgdog, "alice", "new")
+        assert fails(pgdog, "alice", "of alice") == wrong("alice"), "the old one is over"
+        assert early.value("SELECT current_user") == "alice"
+        # One that has been withdrawn counts for auth_query_ttl at most.
+        server.sql("ALTER ROLE alice PASSWORD 'newer'")
+        time.sleep(0.6)
+        assert fails(pgdog, "alice", "new") == wrong("alice")
+        server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'alice'")
+        works(pgdog, "alice", "newer")
+
+
+def test_a_server_that_asks_for_no_password_proves_nothing(server: Cluster, start) -> None:  # noqa: ANN001
+    pgdog = start(server, passthrough_auth="enabled_plain")
+    assert fails(pgdog, "app_trust", "anything") == wrong("app_trust")
+    assert "that proves nothing" in pgdog.log_text()
+    for role in ("app_md5", "app_plain"):
+        works(pgdog, role, "secret")
+
+
+def test_many_at_once_try_few_logins_at_a_time(server: Cluster, start) -> None:  # noqa: ANN001
+    pgdog = start(server, passthrough_auth="enabled_plain")
+    with ThreadPoolExecutor(60) as threads:
+        bad = [threads.submit(fails, pgdog, f"nobody {n}", "x") for n in range(40)]
+        good = [threads.submit(works, pgdog, "alice", "of alice") for _ in range(20)]
+        most = 0
+        while not all(future.done() for future in bad + good):
+            most = max(most, len(server.sql("SELECT 1 FROM pg_stat_activity WHERE backend_type = 'client backend'")))
+        assert [future.result()[0] for future in bad] == ["28P01"] * 40
+        assert all(future.result() is None for future in good)
+    assert most <= 8 + 10 + 2
+    wait_until(lambda: connections_of(server, "alice") <= 10, 5, "trials are closed")
+
+
+def test_passwords_are_taken_with_tls_only(server: Cluster, start) -> None:  # noqa: ANN001
+    own = Pki().make("own", "localhost", LOCAL)
+    tls = {"tls_certificate": own.crt, "tls_private_key": own.key}
+    pgdog = start(server, passthrough_auth="enabled", **tls)
+    assert fails(pgdog, "alice", "of alice")[0] == "08004"
+    works(pgdog, "app", "secret")
+    environment = pgdog.environment("alice") | {"PGSSLMODE": "require", "PGPASSWORD": "of alice"}
+    ran = subprocess.run(
+        [server.bin / "psql", "-Atc", "SELECT current_user"], env=environment, capture_output=True, text=True, timeout=30
+    )
+    assert ran.stdout == "alice\n", ran.stderr
 
 
 # ---- rules by address

@@ -51,7 +51,10 @@ fn general() {
         ("tls_server_private_key = 'x'", "error: tls_server_private_key needs tls_server_certificate"),
         ("tls_client_required = true", "error: tls_client_required needs tls_certificate"),
         ("tls_client_ca_certificate = 'x'", "error: tls_client_ca_certificate needs tls_certificate"),
-        ("passthrough_auth = 'enabled'", "error: passthrough_auth is not in this version"),
+        (
+            "passthrough_auth = 'enabled'",
+            "error: passthrough_auth = \"enabled\" takes passwords with TLS only",
+        ),
         ("prepared_statements = 'full'", "warning: prepared_statements = \"full\" works like \"extended\""),
     ];
     for (line, expected) in cases {
