@@ -2,6 +2,8 @@
 //!
 //! Pure values; a lock is held only around them, and no foreign code runs under it.
 
+pub mod demand;
+pub mod lookups;
 pub mod pool;
 pub mod settings;
 pub mod shared;

@@ -361,6 +361,11 @@ impl<T> PoolState<T> {
         (grants, open)
     }
 
+    /// It has no server and nobody waits for one, and is not to be remembered as paused.
+    pub fn is_unused(&self) -> bool {
+        self.mode == Mode::Open && self.waiters == 0 && self.counts().total() == 0
+    }
+
     /// Ends the pool: takes out, as closing, all parked servers, and everybody who waits.
     pub fn retire(&mut self) -> (Vec<T>, Vec<Ticket>) {
         self.mode = Mode::Retired;

@@ -2,17 +2,26 @@
 //! have said so far.
 //!
 //! A [`World`] is immutable; a reload builds the next one, which takes over every pool whose configuration has
-//! not changed. `T` is a server connection; nothing here looks inside.
+//! not changed. What nobody has named in the configuration is made on demand: [`super::demand`]. `T` is a server
+//! connection; nothing here looks inside.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
+use crate::auth::keys::Credential;
+use crate::auth::md5::Md5Hash;
+use crate::auth::plain::StoredSecret;
+use crate::auth::secret::Password;
 use crate::auth::verifier::Candidates;
 use crate::base::limits::KNOWN_SETTINGS_MAX;
 use crate::base::time::Time;
+use crate::cluster::demand::{Demand, TooMany};
+use crate::cluster::lookups::Lookups;
 use crate::cluster::pool::PoolState;
 use crate::cluster::settings::Settings;
+use crate::cluster::shared::Turn;
 use crate::config::{
     Config, ConnectionRecovery, Database, General, PoolerMode, PreparedStatements, Role, Secret, TlsVerify,
     User,
@@ -23,15 +32,28 @@ use crate::stats::Tally;
 pub struct World<T> {
     pub epoch: u64,
     pub config: Arc<Config>,
-    pub clusters: BTreeMap<Arc<Name>, Arc<Cluster<T>>>,
+    /// Those that the configuration names.
+    clusters: BTreeMap<Arc<Name>, Arc<Cluster<T>>>,
     /// By user, whatever the database.
     users: BTreeMap<Box<str>, Passwords>,
     /// The console's.
     pub admin: Passwords,
-    /// All pools, by id.
-    pub pools: Vec<Arc<Pool<T>>>,
-    /// The highest id that a pool has had.
-    last_pool: u64,
+    /// The pools of `clusters`, by id.
+    pools: Vec<Arc<Pool<T>>>,
+    lookups: Mutex<Lookups>,
+    /// Of all worlds.
+    demand: Arc<Demand<T>>,
+    pool_ids: Arc<PoolIds>,
+}
+
+/// Numbers for pools: none is given out twice.
+#[derive(Debug, Default)]
+pub(super) struct PoolIds(AtomicU64);
+
+impl PoolIds {
+    pub(super) fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +78,73 @@ pub struct Cluster<T> {
     pub pools: Vec<Arc<Pool<T>>>,
     pub timeouts: Timeouts,
     pub client_recovery: ConnectionRecovery,
+    /// What its pools may log in with, besides what is configured.
+    pub learnt: Arc<Learnt>,
     memory: Mutex<Memory>,
+}
+
+/// What a client has proved, and is good for its own login to servers: its password, its hash of it, or the keys of one
+/// SCRAM challenge.
+#[derive(Debug, Default)]
+pub struct Learnt(Mutex<Shown>);
+
+#[derive(Debug, Default)]
+struct Shown {
+    credential: Option<Credential>,
+    /// The configuration epoch and the time in which a server took it.
+    taken: Option<(u64, Time)>,
+}
+
+/// What a password that a client has sent is to what servers have taken before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// It is the one that was taken in this epoch; at that time.
+    Same(Time),
+    /// Another one was taken in this epoch.
+    Other,
+    Unknown,
+}
+
+impl Learnt {
+    pub fn learn(&self, credential: Credential) {
+        let mut learnt = self.lock();
+        if !learnt.credential.as_ref().is_some_and(|known| known.same(&credential)) {
+            learnt.credential = Some(credential);
+            learnt.taken = None;
+        }
+    }
+
+    /// A server has taken this one.
+    pub fn prove(&self, credential: Credential, epoch: u64, now: Time) {
+        self.learn(credential);
+        self.lock().taken = Some((epoch, now));
+    }
+
+    pub fn compare(&self, credential: &Credential, epoch: u64) -> Trust {
+        let learnt = self.lock();
+        match (&learnt.credential, learnt.taken) {
+            (Some(known), Some((of, at))) if of == epoch => {
+                if known.same(credential) {
+                    Trust::Same(at)
+                } else {
+                    Trust::Other
+                }
+            }
+            _ => Trust::Unknown,
+        }
+    }
+
+    pub fn get(&self) -> Option<Credential> {
+        self.lock().credential.clone()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.lock().credential.is_none()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shown> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +159,7 @@ pub struct Timeouts {
 #[derive(Clone, Debug, Default)]
 pub struct Passwords {
     pub plain: Vec<Secret>,
-    /// A SCRAM verifier, as pg_authid holds it.
+    /// A SCRAM verifier or an md5 hash, as pg_authid holds it.
     pub hash: Option<Secret>,
     /// What its certificate may call it instead.
     pub identity: Option<Box<str>>,
@@ -82,6 +170,38 @@ pub struct Passwords {
 }
 
 impl Passwords {
+    /// What a server has said of a user whom the configuration does not name, or gives no secret.
+    pub fn found(stored: Secret, general: &General, user: Option<&User>) -> Passwords {
+        let rules = user.map(|user| Passwords::of(user, general)).unwrap_or_else(|| Passwords {
+            must_be_certified: general.tls_client_ca_certificate.is_some(),
+            ..Passwords::default()
+        });
+        match StoredSecret::parse(stored.expose()) {
+            StoredSecret::Text(_) => Passwords { plain: vec![stored], ..rules },
+            StoredSecret::Md5(_) | StoredSecret::Scram(_) => Passwords { hash: Some(stored), ..rules },
+        }
+    }
+
+    /// Nothing that a client could prove.
+    pub fn is_empty(&self) -> bool {
+        self.plain.is_empty() && self.hash.is_none()
+    }
+
+    /// What the md5 method can check.
+    pub fn md5_hashes(&self, user: &str) -> Vec<Md5Hash> {
+        let plain = self.plain.iter().map(|secret| {
+            Md5Hash::parse(secret.as_bytes())
+                .unwrap_or_else(|| Md5Hash::of(secret.as_bytes(), user.as_bytes()))
+        });
+        plain.chain(self.hash.iter().filter_map(|hash| Md5Hash::parse(hash.as_bytes()))).collect()
+    }
+
+    /// All of them, for a comparison with a password in clear.
+    pub fn secrets(&self) -> Vec<StoredSecret> {
+        let plain = self.plain.iter().map(|secret| StoredSecret::Text(Password::new(secret.as_bytes())));
+        plain.chain(self.hash.iter().map(|hash| StoredSecret::parse(hash.expose()))).collect()
+    }
+
     fn of(user: &User, general: &General) -> Passwords {
         Passwords {
             plain: user.password.iter().chain(&user.passwords).cloned().collect(),
@@ -135,6 +255,8 @@ pub struct PoolConfig {
     pub server_database: Box<str>,
     pub server_user: Box<str>,
     pub server_password: Option<Secret>,
+    /// Without a password, it logs in with what its clients prove.
+    pub learns: bool,
     /// Set at login, as `options`: name and value.
     pub server_settings: Vec<(Box<str>, Box<str>)>,
     pub size: usize,
@@ -156,6 +278,10 @@ pub struct PoolConfig {
 pub struct Pool<T> {
     pub id: u64,
     pub config: PoolConfig,
+    /// Its cluster's.
+    learnt: Arc<Learnt>,
+    /// It is there for one login, and gives this back when it and its server have gone.
+    _turn: Option<Turn>,
     shelf: Mutex<Shelf<T>>,
 }
 
@@ -188,7 +314,7 @@ pub enum OpenFailure {
 }
 
 impl<T> Pool<T> {
-    pub fn new(id: u64, config: PoolConfig, workers: usize) -> Pool<T> {
+    pub fn new(id: u64, config: PoolConfig, learnt: Arc<Learnt>, workers: usize) -> Pool<T> {
         let shelf = Shelf {
             state: PoolState::new(config.size, workers),
             tally: Tally::default(),
@@ -197,7 +323,26 @@ impl<T> Pool<T> {
             not_before: Time::ZERO,
             last_failure: None,
         };
-        Pool { id, config, shelf: Mutex::new(shelf) }
+        Pool { id, config, learnt, _turn: None, shelf: Mutex::new(shelf) }
+    }
+
+    /// For one login, in nobody's list.
+    pub(super) fn for_trial(id: u64, config: PoolConfig, turn: Turn) -> Pool<T> {
+        Pool { _turn: Some(turn), ..Pool::new(id, config, Arc::default(), 1) }
+    }
+
+    /// What a login to its servers may use now.
+    pub fn credential(&self) -> Option<Credential> {
+        match &self.config.server_password {
+            Some(secret) => Some(Credential::of(secret.as_bytes())),
+            None if self.config.learns => self.learnt.get(),
+            None => None,
+        }
+    }
+
+    /// Until a client has logged in, there is nothing to log in to servers with.
+    pub fn awaits_client(&self) -> bool {
+        self.config.server_password.is_none() && self.config.learns && self.learnt.is_empty()
     }
 
     /// The pool's state. A panic elsewhere does not make it unusable: every change of it is complete.
@@ -258,6 +403,10 @@ impl<T> World<T> {
             must_be_certified: config.general.tls_client_ca_certificate.is_some(),
             ..Passwords::default()
         };
+        let (demand, pool_ids) = match previous {
+            Some(world) => (world.demand.clone(), world.pool_ids.clone()),
+            None => Default::default(),
+        };
         let mut world = World {
             epoch: previous.map_or(1, |world| world.epoch + 1),
             config: config.clone(),
@@ -265,8 +414,11 @@ impl<T> World<T> {
             users: BTreeMap::new(),
             admin: admin.or(previous.map(|world| &world.admin)),
             pools: Vec::new(),
-            last_pool: previous.map_or(0, |world| world.last_pool),
+            lookups: Mutex::default(),
+            demand,
+            pool_ids,
         };
+        let old_pools = previous.map_or(&[][..], |world| &world.pools);
         for user in &config.users {
             let old = previous.and_then(|world| world.users.get(&*user.name));
             let passwords = Passwords::of(user, &config.general).or(old);
@@ -277,16 +429,41 @@ impl<T> World<T> {
                 if !world.clusters.contains_key(&name)
                     && let Some(user) = config.user(&user.name, &database.name)
                 {
-                    let cluster = Arc::new(world.cluster(name.clone(), user, previous));
-                    world.clusters.insert(name, cluster);
+                    let hosts = config.databases.iter().filter(|host| host.name == database.name).collect();
+                    let plan = Plan { config: &config, name: name.clone(), user, hosts };
+                    let old = previous.and_then(|world| world.clusters.get(&name));
+                    let cluster = Cluster::build(plan, old.map(|old| &**old), old_pools, &world.pool_ids);
+                    world.pools.extend(cluster.pools.iter().cloned());
+                    world.clusters.insert(name, Arc::new(cluster));
                 }
             }
         }
+        world.demand.renew(&config, &world.pool_ids);
         world
     }
 
-    pub fn cluster_of(&self, name: &Name) -> Option<&Arc<Cluster<T>>> {
+    /// What the configuration names.
+    pub fn configured(&self, name: &Name) -> Option<&Arc<Cluster<T>>> {
         self.clusters.get(name)
+    }
+
+    /// What serves a client of this name: configured, or made on demand before.
+    pub fn cluster_of(&self, name: &Name) -> Option<Arc<Cluster<T>>> {
+        self.clusters.get(name).cloned().or_else(|| self.demand.find(name))
+    }
+
+    /// The same; what the configuration allows to be made is made if it is not there. For a client that has proved who
+    /// it is: none else may have pools made.
+    pub fn cluster_for(&self, name: &Arc<Name>) -> Result<Option<Arc<Cluster<T>>>, TooMany> {
+        match self.clusters.get(name) {
+            Some(cluster) => Ok(Some(cluster.clone())),
+            None => self.demand.find_or_make(name),
+        }
+    }
+
+    /// A pool for one login as `name` with this password, to see whether a server takes it. Whoever has it ends it.
+    pub fn trial(&self, name: &Arc<Name>, password: &Secret, turn: Turn) -> Option<Arc<Pool<T>>> {
+        self.demand.trial(name, password, turn)
     }
 
     /// The passwords of a user who is configured for some database.
@@ -294,19 +471,62 @@ impl<T> World<T> {
         self.users.get(user)
     }
 
-    /// Pools of this world that `next` does not serve any more.
-    pub fn retired<'a>(&'a self, next: &'a World<T>) -> impl Iterator<Item = &'a Arc<Pool<T>>> {
-        self.pools.iter().filter(|pool| !next.pools.iter().any(|other| Arc::ptr_eq(pool, other)))
+    /// What is known of users who are looked up on servers.
+    pub fn lookups(&self) -> MutexGuard<'_, Lookups> {
+        self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn cluster(&mut self, name: Arc<Name>, user: &User, previous: Option<&World<T>>) -> Cluster<T> {
-        let config = self.config.clone();
+    /// All pools that clients of this world may use.
+    pub fn pools(&self) -> Vec<Arc<Pool<T>>> {
+        let mut pools = self.pools.clone();
+        self.demand.pools_into(&mut pools);
+        pools
+    }
+
+    /// Removes what was made on demand and is of no use any more.
+    pub fn tidy(&self, now: Time) {
+        self.demand.tidy(now);
+    }
+
+    /// Pools of this world that `next`, its successor, does not serve any more. Each is named once.
+    pub fn retired(&self, next: &World<T>) -> Vec<Arc<Pool<T>>> {
+        let replaced = |pool: &&Arc<Pool<T>>| !next.pools.iter().any(|other| Arc::ptr_eq(pool, other));
+        let mut retired: Vec<_> = self.pools.iter().filter(replaced).cloned().collect();
+        next.demand.replaced_into(&mut retired);
+        retired
+    }
+}
+
+/// What a cluster is made of.
+pub(super) struct Plan<'c> {
+    pub config: &'c Config,
+    pub name: Arc<Name>,
+    pub user: &'c User,
+    /// By shard.
+    pub hosts: Vec<&'c Database>,
+}
+
+impl<T> Cluster<T> {
+    /// `old` served the same name before, `pools` are those that may be taken over.
+    pub(super) fn build(
+        plan: Plan<'_>,
+        old: Option<&Cluster<T>>,
+        pools: &[Arc<Pool<T>>],
+        ids: &PoolIds,
+    ) -> Cluster<T> {
+        let Plan { config, name, user, hosts } = plan;
         let general = &config.general;
-        let hosts: Vec<_> = config.databases.iter().filter(|host| *host.name == *name.database).collect();
-        let pools: Vec<_> =
-            hosts.iter().map(|host| self.pool(pool_config(&config, &name, user, host), previous)).collect();
+        let workers = general.workers.max(1);
+        let learnt = old.map(|old| old.learnt.clone()).unwrap_or_default();
+        let pools: Vec<_> = hosts
+            .iter()
+            .map(|host| {
+                let config = pool_config(config, &name, user, host);
+                let old = pools.iter().find(|pool| pool.config == config).cloned();
+                old.unwrap_or_else(|| Arc::new(Pool::new(ids.next(), config, learnt.clone(), workers)))
+            })
+            .collect();
         let mode = pools.first().map_or(general.pooler_mode, |pool| pool.config.mode);
-        let old = previous.and_then(|world| world.clusters.get(&name));
         let same_pools = old.is_some_and(|old| {
             old.pools.len() == pools.len() && old.pools.iter().zip(&pools).all(|(a, b)| Arc::ptr_eq(a, b))
         });
@@ -317,7 +537,7 @@ impl<T> World<T> {
         });
         Cluster {
             name,
-            passwords: Passwords::of(user, &config.general).or(old.map(|old| &old.passwords)),
+            passwords: Passwords::of(user, general).or(old.map(|old| &old.passwords)),
             mode,
             prepared: match mode {
                 PoolerMode::Session => PreparedStatements::Disabled,
@@ -331,23 +551,13 @@ impl<T> World<T> {
                 client_idle_in_transaction: general.client_idle_in_transaction_timeout,
             },
             client_recovery: general.client_connection_recovery,
+            learnt,
             memory: Mutex::new(memory.unwrap_or_default()),
         }
     }
-
-    fn pool(&mut self, config: PoolConfig, previous: Option<&World<T>>) -> Arc<Pool<T>> {
-        let old = previous.and_then(|world| world.pools.iter().find(|pool| pool.config == config)).cloned();
-        let workers = self.config.general.workers.max(1);
-        let pool = old.unwrap_or_else(|| {
-            self.last_pool += 1;
-            Arc::new(Pool::new(self.last_pool, config, workers))
-        });
-        self.pools.push(pool.clone());
-        pool
-    }
 }
 
-fn pool_config(config: &Config, name: &Name, user: &User, host: &Database) -> PoolConfig {
+pub(super) fn pool_config(config: &Config, name: &Name, user: &User, host: &Database) -> PoolConfig {
     let general = &config.general;
     let effective = config.effective(user, host);
     let mut server_settings: Vec<(Box<str>, Box<str>)> = Vec::new();
@@ -368,6 +578,7 @@ fn pool_config(config: &Config, name: &Name, user: &User, host: &Database) -> Po
         role: host.role,
         server_database: effective.server_database.as_str().into(),
         server_user: effective.server_user.as_str().into(),
+        learns: effective.server_password.is_none() && *effective.server_user == user.name,
         server_password: effective.server_password,
         server_settings,
         size: effective.pool_size.max(1),

@@ -109,6 +109,22 @@ choice! {
     }
 }
 
+impl PassthroughAuth {
+    pub fn is_enabled(self) -> bool {
+        self != PassthroughAuth::Disabled
+    }
+
+    /// Passwords are taken over connections that are not encrypted too.
+    pub fn is_plain(self) -> bool {
+        matches!(self, PassthroughAuth::EnabledPlain | PassthroughAuth::EnabledPlainAllowChange)
+    }
+
+    /// Another password than the known one is tried on the server.
+    pub fn allows_change(self) -> bool {
+        matches!(self, PassthroughAuth::EnabledAllowChange | PassthroughAuth::EnabledPlainAllowChange)
+    }
+}
+
 choice! {
     /// How clients prove who they are.
     pub enum AuthType {
@@ -118,6 +134,36 @@ choice! {
         Trust = "trust",
         /// With the password as it is.
         Plain = "plain",
+    }
+}
+
+choice! {
+    /// Connections that a rule of `[[hba]]` is for.
+    pub enum HbaConnection {
+        /// Over TCP.
+        Host = "host",
+        /// Over TCP with TLS.
+        Hostssl = "hostssl",
+        /// Over TCP without TLS.
+        Hostnossl = "hostnossl",
+        /// Over a Unix socket.
+        Local = "local",
+    }
+}
+
+choice! {
+    /// What a rule of `[[hba]]` asks for.
+    pub enum HbaMethod {
+        /// Nothing.
+        Trust = "trust",
+        ScramSha256 = "scram-sha-256",
+        Md5 = "md5",
+        /// The password as it is.
+        Password = "password",
+        /// A certificate in the user's name, or its identity.
+        Cert = "cert",
+        /// It cannot get in.
+        Reject = "reject",
     }
 }
 

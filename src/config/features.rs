@@ -169,11 +169,6 @@ pub(crate) fn refuse(config: &Config, places: &Places, problems: &mut Vec<Proble
 
 fn refuse_general(config: &Config, places: &Places, problems: &mut Vec<Problem>) {
     let general = &config.general;
-    let mut refuse = |key, text: &str| problems.push(places.find("general", 0, key).error(text));
-    if general.passthrough_auth != PassthroughAuth::Disabled {
-        let text = "passthrough_auth is not in this version: users need their passwords in users.toml";
-        refuse("passthrough_auth", text);
-    }
     if config.multi_tenant.column.is_some() {
         let place = places.find("multi_tenant", 0, "column");
         problems.push(place.error("[multi_tenant] is not in this version: tenants would not be kept apart"));

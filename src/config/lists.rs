@@ -30,6 +30,12 @@ section! {
             user: Option<String> = None;
             /// Password for that.
             password: Option<Secret> = None;
+            /// User of users.toml who looks users up; general auth_user unless set.
+            auth_user: Option<String> = None;
+            /// What is asked for them; general auth_query unless set.
+            auth_query: Option<String> = None;
+            /// Database in which that is asked; general auth_dbname unless set.
+            auth_dbname: Option<String> = None;
         }
         "Instead of the general values" {
             /// Most server connections of one pool.
@@ -92,7 +98,8 @@ section! {
             password: Option<Secret> = None;
             /// Further passwords that clients may use, while one is being replaced.
             passwords: Vec<Secret> = Vec::new();
-            /// SCRAM-SHA-256 verifier, as pg_authid holds it, instead of a readable password.
+            /// SCRAM-SHA-256 verifier or md5 hash, as pg_authid holds it, instead of a readable password. What the client shows
+            /// for a verifier serves the login to servers that have the same one.
             password_hash: Option<Secret> = None;
             /// Name in the client's certificate that makes a password unnecessary.
             identity: Option<String> = None;

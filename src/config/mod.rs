@@ -13,6 +13,7 @@ mod effective;
 mod env;
 mod features;
 mod general;
+mod hba;
 mod lists;
 pub mod load;
 mod problem;
@@ -26,9 +27,10 @@ mod value;
 
 pub use changes::Changes;
 pub use choices::*;
-pub use effective::Effective;
+pub use effective::{Effective, Lookup};
 pub use env::Env;
 pub use general::General;
+pub use hba::{Hba, Network, Origin};
 pub use lists::*;
 pub use problem::{Problem, Severity};
 pub use secret::Secret;
@@ -50,6 +52,7 @@ pub struct Config {
     pub qos: Qos,
     pub control: Control,
     pub databases: Vec<Database>,
+    pub hba: Vec<Hba>,
     pub users: Vec<User>,
     pub sharded_tables: Vec<ShardedTable>,
     pub sharded_mappings: Vec<ShardedMapping>,
@@ -70,6 +73,7 @@ mod tests {
     pub(crate) fn one_of_each() -> Config {
         Config {
             databases: vec![Database::default()],
+            hba: vec![Hba::default()],
             users: vec![User::default()],
             sharded_tables: vec![ShardedTable::default()],
             sharded_mappings: vec![ShardedMapping::default()],

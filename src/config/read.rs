@@ -61,10 +61,11 @@ impl<S: Section + Default> Tables for Vec<S> {
 }
 
 /// The names of the tables of pgdog.toml.
-pub(crate) const PGDOG_SECTIONS: [&str; 20] = [
+pub(crate) const PGDOG_SECTIONS: [&str; 21] = [
     "general",
     "admin",
     "databases",
+    "hba",
     "tcp",
     "memory",
     "rewrite",
@@ -103,6 +104,7 @@ fn target<'c>(config: &'c mut Config, name: &str) -> Option<(&'static str, Targe
         "qos" => ("qos", Single(&mut config.qos)),
         "control" => ("control", Single(&mut config.control)),
         "databases" => ("databases", List(&mut config.databases)),
+        "hba" => ("hba", List(&mut config.hba)),
         "users" => ("users", List(&mut config.users)),
         "sharded_tables" => ("sharded_tables", List(&mut config.sharded_tables)),
         "sharded_mappings" => ("sharded_mappings", List(&mut config.sharded_mappings)),
@@ -139,6 +141,7 @@ impl Config {
             ("control", None, &self.control),
         ];
         all.extend(list("databases", &self.databases));
+        all.extend(list("hba", &self.hba));
         all.extend(list("users", &self.users));
         all.extend(list("sharded_tables", &self.sharded_tables));
         all.extend(list("sharded_mappings", &self.sharded_mappings));

@@ -4,7 +4,7 @@
 
 use super::section::{Key, Section};
 use super::{
-    Admin, Config, Database, DatabaseParser, Mirroring, OmnishardedTables, Plugin, ShardedMapping,
+    Admin, Config, Database, DatabaseParser, Hba, Mirroring, OmnishardedTables, Plugin, ShardedMapping,
     ShardedSchema, ShardedTable, User,
 };
 
@@ -32,6 +32,7 @@ pub fn pgdog_toml() -> String {
     let mut page = Page::new(PGDOG_HEAD);
     page.table("general", false, &config.general);
     page.table("databases", true, &Database::default());
+    page.table("hba", true, &Hba::default());
     page.table("admin", false, &config.admin);
     page.table("tcp", false, &config.tcp);
     page.table("memory", false, &config.memory);

@@ -2,8 +2,11 @@
 //!
 //! SQLSTATEs as in the manual's appendix "PostgreSQL Error Codes"; where PostgreSQL has the same error, its text.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use crate::base::outbox::Outbox;
-use crate::cluster::world::OpenFailure;
+use crate::cluster::world::{Name, OpenFailure};
 use crate::wire::error::{self, Severity, SqlState};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +34,21 @@ pub enum ClientError {
     },
     NoDatabase {
         database: String,
+    },
+    /// A user could not be looked up on a server (`auth_query`), whoever that is.
+    LookupFailed,
+    /// Of this user, from this address.
+    TooManyAttempts {
+        user: String,
+    },
+    /// `dynamic_pools_max`.
+    TooManyPools,
+    /// By the rules of `[[hba]]`: one of them says so, or none lets the client in.
+    RuleRejects {
+        explicitly: bool,
+        host: IpAddr,
+        is_encrypted: bool,
+        name: Arc<Name>,
     },
     /// The answer to the request for a password is not one.
     BadPasswordMessage(String),
@@ -133,6 +151,9 @@ impl ClientError {
             BadOption(_) => "42601",
             PasswordRejected { .. } => "28P01",
             NoDatabase { .. } => "3D000",
+            LookupFailed => "58000",
+            TooManyAttempts { .. } | RuleRejects { .. } => "28000",
+            TooManyPools => "53300",
             LoginTimeout => "57014",
             ServerUnavailable { failure, .. } => match failure {
                 Some(OpenFailure::Refused(_)) => "08004",
@@ -172,6 +193,21 @@ impl ClientError {
             BadOption(option) => format!("invalid command-line argument for server process: {option}"),
             PasswordRejected { user } => format!("password authentication failed for user \"{user}\""),
             NoDatabase { database } => format!("database \"{database}\" does not exist"),
+            LookupFailed => "the user could not be looked up on the server; the log says why".into(),
+            TooManyAttempts { user } => {
+                format!("too many failed logins of user \"{user}\" from this address; try again later")
+            }
+            RuleRejects { explicitly, host, is_encrypted, name } => {
+                let what = if *explicitly {
+                    "a rule of [[hba]] rejects the connection"
+                } else {
+                    "no rule of [[hba]]"
+                };
+                let encryption = if *is_encrypted { "SSL encryption" } else { "no encryption" };
+                let Name { database, user } = &**name;
+                format!("{what} for host \"{host}\", user \"{user}\", database \"{database}\", {encryption}")
+            }
+            TooManyPools => "there are as many pools as dynamic_pools_max allows, and all are in use".into(),
             BadPasswordMessage(text) => text.clone(),
             LoginTimeout => "canceling authentication due to timeout".into(),
             ServerUnavailable { failure, .. } => {

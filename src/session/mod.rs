@@ -21,6 +21,7 @@
 //! only when nothing is owed, its status is idle and no COPY is open.
 
 mod answers;
+mod auth;
 mod cleanup;
 mod console;
 pub mod cx;
@@ -28,6 +29,8 @@ pub mod errors;
 pub mod exchange;
 pub mod inbound;
 pub mod login;
+mod lookup;
+mod passthrough;
 mod recovery;
 mod requests;
 pub mod server;
@@ -50,13 +53,14 @@ use crate::base::time::Time;
 use crate::cluster::settings::{Settings, Within, difference};
 use crate::cluster::world::{Cluster, Name, OpenFailure};
 use crate::config::PoolerMode;
+use crate::session::auth::Auth;
 use crate::session::cx::{Action, Answer, Cx};
 use crate::session::errors::ClientError;
 use crate::session::exchange::{Exchange, Note, Order, What};
 use crate::session::inbound::Inbound;
 use crate::session::requests::Run;
 use crate::session::server::{Readiness, Server, free_sent};
-use crate::session::startup::{Asked, Auth, Entry};
+use crate::session::startup::{Asked, Entry};
 use crate::session::state::{Deallocates, Touched};
 use crate::session::statements::ClientStatements;
 use crate::sql::effects::Effects;
@@ -357,7 +361,12 @@ impl<S> Session<S> {
         server: Box<Server<S>>,
         cx: &mut Cx<'_, S>,
     ) -> Option<Box<Server<S>>> {
-        let wanted = number == self.checkout && matches!(self.state, State::Login(_) | State::Waiting { .. });
+        let waits = match &self.state {
+            State::Login(_) | State::Waiting { .. } => true,
+            State::Auth(auth) => auth.awaits_server(),
+            _ => false,
+        };
+        let wanted = number == self.checkout && waits;
         if !wanted {
             return Some(server);
         }
@@ -374,11 +383,11 @@ impl<S> Session<S> {
             touched: Touched::default(),
             deallocating: Deallocates::new(),
         });
-        if matches!(self.state, State::Login(_)) {
-            self.on_login_server(link, cx);
-            return None;
+        match self.state {
+            State::Login(_) => self.on_login_server(link, cx),
+            State::Auth(_) => self.on_auth_server(link, cx),
+            _ => self.start_running(link, cx),
         }
-        self.start_running(link, cx);
         None
     }
 
@@ -389,6 +398,7 @@ impl<S> Session<S> {
         }
         match &self.state {
             State::Login(_) => self.fail(ClientError::ServerUnavailable { failure, fatal: true }, cx),
+            State::Auth(_) => self.on_auth_refused(failure, cx),
             State::Waiting { .. } => {
                 self.count_wait(cx.now);
                 self.fail_request(&ClientError::ServerUnavailable { failure, fatal: false }, cx);
@@ -411,6 +421,7 @@ impl<S> Session<S> {
                 }
             }
             State::Login(_) => self.ask_for_login_server(cx),
+            State::Auth(_) => self.look_up(cx),
             _ => {}
         }
     }
@@ -489,7 +500,8 @@ impl<S> Session<S> {
             return;
         }
         match &self.state {
-            State::Startup { .. } | State::Auth(_) => self.fail(ClientError::LoginTimeout, cx),
+            State::Startup { .. } => self.fail(ClientError::LoginTimeout, cx),
+            State::Auth(_) => self.on_auth_time(cx),
             State::Login(_) if self.links.is_empty() => {
                 self.fail(ClientError::CheckoutTimeout { fatal: true }, cx);
             }
@@ -514,7 +526,7 @@ impl<S> Session<S> {
         let idle = self.cluster.as_ref().and_then(|cluster| cluster.timeouts.client_idle);
         match &self.state {
             State::Startup { until, .. } | State::Cancelling { until } | State::Closing { until } => *until,
-            State::Auth(auth) => auth.until,
+            State::Auth(auth) => auth.next_time(),
             State::Login(entry) => entry.until,
             State::Idle { since, .. } => since.after(idle),
             State::Waiting { until, .. } => *until,
@@ -572,7 +584,7 @@ impl<S> Session<S> {
     fn look_up_cluster(&mut self, cx: &Cx<'_, S>) {
         if self.epoch != cx.world.epoch {
             self.epoch = cx.world.epoch;
-            self.cluster = self.who.name.as_ref().and_then(|name| cx.world.cluster_of(name)).cloned();
+            self.cluster = self.who.name.as_ref().and_then(|name| cx.world.cluster_of(name));
         }
     }
 
@@ -631,7 +643,13 @@ impl<S> Session<S> {
         if matches!(self.state, State::Closing { .. }) {
             return;
         }
-        if matches!(self.state, State::Waiting { .. } | State::Login(_)) && self.links.is_empty() {
+        let waits = match &self.state {
+            State::Waiting { .. } | State::Login(_) => true,
+            State::Auth(auth) => auth.awaits_server(),
+            _ => false,
+        };
+        self.end_trial();
+        if waits && self.links.is_empty() {
             self.withdraw(cx);
         }
         self.checkout += 1;

@@ -30,7 +30,8 @@ impl Upkeep {
         if period_over {
             self.period_began = now;
         }
-        for pool in &world.pools {
+        world.tidy(now);
+        for pool in &world.pools() {
             let config = &pool.config;
             let since = idle_since(now, Some(config.idle_timeout));
             let (gone, mut open) = {
@@ -45,7 +46,7 @@ impl Upkeep {
                 }
                 (gone, shelf.state.retry())
             };
-            while pool.lock().state.open_to(config.min_size) {
+            while !pool.awaits_client() && pool.lock().state.open_to(config.min_size) {
                 open += 1;
             }
             for server in gone {

@@ -174,7 +174,7 @@ impl Run {
                 Worker::new(id as u16, worker_net, common.clone(), world.clone(), sealer.clone(), worker_rng);
             drivers.push(Driver::new(worker, &net, *poll, &shared));
         }
-        let watches = world.pools.iter().cloned().map(Watch::new).collect();
+        let watches = world.pools().into_iter().map(Watch::new).collect();
         let operator = (!scene.commands.is_empty())
             .then(|| Operator::new(&net, proxy_address(), seed, scene.commands.clone()));
         let intruders = (0..scene.intruders).map(|_| {
@@ -336,6 +336,7 @@ impl Run {
         if let Some(fault) = self.host.faults.pop() {
             return Err(format!("a server could not read what it was sent: {fault}"));
         }
+        self.watch_new();
         let slots: usize = self.watches.iter().map(|watch| watch.pool.config.size).sum();
         let clients = self.host.clients();
         // Who did not go in its time is left without a word, and hears of that a little later.
@@ -500,9 +501,8 @@ impl Run {
         self.common.shared.statements().set_limit(config.general.prepared_statements_limit);
         let world = Arc::new(World::build(Arc::new(config), Some(&self.world)));
         replace_world(&self.world, &world, &self.sealer, &self.common);
-        let new = world.retired(&self.world).cloned().map(Watch::new);
-        self.watches.extend(new);
         self.world = world;
+        self.watch_new();
     }
 
     // ----------------------------------------------------------------------------------------- faults
@@ -724,11 +724,20 @@ impl Run {
         self.net.advance(next);
     }
 
+    /// Pools come with reloads, and on demand.
+    fn watch_new(&mut self) {
+        for pool in self.world.pools() {
+            if !self.watches.iter().any(|watch| Arc::ptr_eq(&watch.pool, &pool)) {
+                self.watches.push(Watch::new(pool));
+            }
+        }
+    }
+
     fn double_checkin(&mut self) {
         if !self.shared.lock().has(SimBug::DoubleCheckin) || self.rng.below(2_000) != 0 {
             return;
         }
-        let pool = &self.world.pools[0];
+        let pool = &self.world.pools()[0];
         let open = {
             let mut shelf = pool.lock();
             if shelf.state.counts().busy == 0 {
@@ -770,7 +779,7 @@ impl Run {
         self.until_rest(false)?;
         // As at a shutdown.
         self.is_closing = true;
-        for pool in &self.world.pools {
+        for pool in self.world.pools() {
             let (servers, _) = pool.lock().state.retire();
             for server in servers {
                 self.common.post(server.home.worker, Mail::Close { server });

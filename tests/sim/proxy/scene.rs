@@ -38,6 +38,8 @@ pub struct Scene {
     pub auth: &'static str,
     pub host: &'static str,
     pub users: Vec<UserScene>,
+    /// The first of them only is configured; the server is asked for the others.
+    pub looks_up: bool,
     /// Clients at one time.
     pub clients: usize,
     pub units: u32,
@@ -86,11 +88,24 @@ impl Scene {
                 users.push(UserScene { name, is_session, size, min: rng.below(2).min(size) });
             }
         }
+        // By chance of its own, too.
+        let mut finds = SeededRng::new(seed ^ 0x4649_4e44);
+        let looks_up = finds.below(4) == 0;
+        if looks_up {
+            users.truncate(1);
+            let found = USERS[1..].iter();
+            users.extend(found.map(|name| UserScene { name, is_session: false, size: 0, min: 0 }));
+        }
         let auth = ["trust", "trust", "trust", "plain", "md5", "scram"][rng.below(6) as usize];
         let mut general = vec![format!("workers = {workers}"), format!("auth_type = \"{auth}\"")];
         let mut set = |key: &str, from: u64, to: u64, rng: &mut SeededRng| {
             general.push(format!("{key} = {}", from + rng.below(to - from + 1)));
         };
+        if looks_up {
+            set("default_pool_size", 1, 4, &mut finds);
+            set("auth_query_ttl", 0, 400, &mut finds);
+            set("dynamic_pool_timeout", 0, 2_000, &mut finds);
+        }
         set("idle_timeout", 200, 3_000, &mut rng);
         set("prepared_statements_limit", 1, 12, &mut rng);
         if rng.below(3) == 0 {
@@ -136,6 +151,7 @@ impl Scene {
             auth,
             host: if rng.below(4) == 0 { PG_NAME } else { "10.0.0.1" },
             users,
+            looks_up,
             clients: 20 + rng.below(8) as usize,
             units: 30 + rng.below(60) as u32,
             statements: 2_000,
@@ -169,6 +185,7 @@ impl Scene {
             workers: 2,
             auth: "scram",
             users: vec![UserScene { name: "postgres", is_session: false, size: 3, min: 1 }],
+            looks_up: false,
             clients: 8,
             units: 120,
             statements: usize::MAX,
@@ -223,7 +240,10 @@ impl Scene {
     /// The configuration after `reloads` reloads.
     pub fn config(&self, reloads: u64) -> Config {
         let mut rng = SeededRng::new(reloads ^ 0x434f_4e46);
-        let general = self.general.join("\n");
+        let mut general = self.general.join("\n");
+        if self.looks_up {
+            general += "\nauth_user = \"postgres\"\nauth_query = \"SELECT $1, 'geheim'\"";
+        }
         let text = format!(
             "[general]\n{general}\n[admin]\npassword = \"{}\"\n[[databases]]\nname = \"postgres\"\nhost = \"{}\"\n\
              port = {PG_PORT}\n",
@@ -231,7 +251,8 @@ impl Scene {
             self.host,
         );
         let mut users = String::new();
-        for user in &self.users {
+        let configured = if self.looks_up { 1 } else { self.users.len() };
+        for user in &self.users[..configured] {
             // A reload changes the pools of some users, and leaves others as they are.
             let size = if reloads > 0 && rng.below(2) == 0 { 1 + rng.below(4) } else { user.size };
             let mode = if user.is_session { "session" } else { "transaction" };
