@@ -60,6 +60,8 @@ pub struct PoolRow {
     /// Servers in the hands of clients or of a worker.
     pub active: usize,
     pub total: usize,
+    pub size: usize,
+    pub reserve: usize,
     pub max_wait_micros: u64,
     pub mode: &'static str,
     pub paused: bool,
@@ -244,6 +246,9 @@ fn pools(snapshot: &Snapshot) -> Table {
         "force_closed" Int8: row.tally.force_closed,
         "online" Bool: row.online,
         "schema_admin" Bool: false,
+        "pool_size" Int8: row.size,
+        "reserve_pool_size" Int8: row.reserve,
+        "sv_reserve" Int8: row.total.saturating_sub(row.size),
     })
 }
 

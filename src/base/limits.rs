@@ -36,6 +36,9 @@ pub const OWN_BYTES_MAX: usize = 256 * 1024;
 pub const READS_PER_TURN_MAX: usize = 8;
 /// How often the oldest waiter of a pool may be overtaken by waiters of the worker that frees a server.
 pub const OVERTAKEN_MAX: u32 = 16;
+/// How long the clients of one pool wait while a limit over several pools is used up by another pool whose clients came
+/// later, before that one gives a server up.
+pub const STARVING_MAX: Duration = Duration::from_millis(500);
 /// Transactions in one pipeline after which a client gives its server up at a Sync while others wait.
 pub const PIPELINED_TRANSACTIONS_MAX: u32 = 64;
 

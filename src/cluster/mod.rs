@@ -2,7 +2,9 @@
 //!
 //! Pure values; a lock is held only around them, and no foreign code runs under it.
 
+pub mod clients;
 pub mod pool;
+pub mod quota;
 pub mod settings;
 pub mod shared;
 pub mod statements;

@@ -1,10 +1,11 @@
 //! What the whole process shares, whatever its configuration.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::auth::keys::KeyCache;
 use crate::auth::verifier::SaltSecret;
 use crate::base::rng::Rng;
+use crate::cluster::clients::Clients;
 use crate::cluster::statements::Statements;
 
 /// Derived keys that are kept, for logins to servers.
@@ -15,6 +16,8 @@ pub struct Shared {
     keys: Mutex<KeyCache>,
     /// Makes the salts of passwords that are configured in clear, and of users who do not exist.
     pub salts: SaltSecret,
+    /// Clients that have logged in, but for the console's.
+    pub clients: Arc<Clients>,
 }
 
 impl Shared {
@@ -23,6 +26,7 @@ impl Shared {
             statements: Mutex::new(Statements::new(statements_limit)),
             keys: Mutex::new(KeyCache::new(KEYS_MAX, rng)),
             salts: SaltSecret::new(rng),
+            clients: Arc::default(),
         }
     }
 

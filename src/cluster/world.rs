@@ -11,7 +11,9 @@ use std::time::Duration;
 use crate::auth::verifier::Candidates;
 use crate::base::limits::KNOWN_SETTINGS_MAX;
 use crate::base::time::Time;
-use crate::cluster::pool::PoolState;
+use crate::cluster::clients::ClientLimits;
+use crate::cluster::pool::{PoolState, Reserve};
+use crate::cluster::quota::{Group, Quotas, ServerLimits, Share};
 use crate::cluster::settings::Settings;
 use crate::config::{
     Config, ConnectionRecovery, Database, General, PoolerMode, PreparedStatements, Role, Secret, TlsVerify,
@@ -30,6 +32,8 @@ pub struct World<T> {
     pub admin: Passwords,
     /// All pools, by id.
     pub pools: Vec<Arc<Pool<T>>>,
+    /// Limits over several pools, in every world the same value: servers of former ones count too.
+    pub quotas: Arc<Quotas>,
     /// The highest id that a pool has had.
     last_pool: u64,
 }
@@ -56,6 +60,7 @@ pub struct Cluster<T> {
     pub pools: Vec<Arc<Pool<T>>>,
     pub timeouts: Timeouts,
     pub client_recovery: ConnectionRecovery,
+    pub client_limits: ClientLimits,
     memory: Mutex<Memory>,
 }
 
@@ -139,6 +144,7 @@ pub struct PoolConfig {
     pub server_settings: Vec<(Box<str>, Box<str>)>,
     pub size: usize,
     pub min_size: usize,
+    pub reserve: Reserve,
     pub mode: PoolerMode,
     pub idle_timeout: Duration,
     pub lifetime: Duration,
@@ -188,9 +194,9 @@ pub enum OpenFailure {
 }
 
 impl<T> Pool<T> {
-    pub fn new(id: u64, config: PoolConfig, workers: usize) -> Pool<T> {
+    pub fn new(id: u64, config: PoolConfig, workers: usize, share: Share) -> Pool<T> {
         let shelf = Shelf {
-            state: PoolState::new(config.size, workers),
+            state: PoolState::new(config.size, workers, Some(share)).with_reserve(config.reserve),
             tally: Tally::default(),
             period_start: Tally::default(),
             last_period: Tally::default(),
@@ -265,8 +271,10 @@ impl<T> World<T> {
             users: BTreeMap::new(),
             admin: admin.or(previous.map(|world| &world.admin)),
             pools: Vec::new(),
+            quotas: previous.map(|world| world.quotas.clone()).unwrap_or_default(),
             last_pool: previous.map_or(0, |world| world.last_pool),
         };
+        world.quotas.limit(server_limits(&config));
         for user in &config.users {
             let old = previous.and_then(|world| world.users.get(&*user.name));
             let passwords = Passwords::of(user, &config.general).or(old);
@@ -315,6 +323,7 @@ impl<T> World<T> {
             let memory = old.memory();
             Memory { base: memory.base.clone(), known: memory.known.clone() }
         });
+        let client_limits = client_limits(&config, &name);
         Cluster {
             name,
             passwords: Passwords::of(user, &config.general).or(old.map(|old| &old.passwords)),
@@ -331,6 +340,7 @@ impl<T> World<T> {
                 client_idle_in_transaction: general.client_idle_in_transaction_timeout,
             },
             client_recovery: general.client_connection_recovery,
+            client_limits,
             memory: Mutex::new(memory.unwrap_or_default()),
         }
     }
@@ -340,10 +350,41 @@ impl<T> World<T> {
         let workers = self.config.general.workers.max(1);
         let pool = old.unwrap_or_else(|| {
             self.last_pool += 1;
-            Arc::new(Pool::new(self.last_pool, config, workers))
+            let share = self.quotas.share(self.last_pool, &config.name.user, &config.name.database);
+            Arc::new(Pool::new(self.last_pool, config, workers, share))
         });
         self.pools.push(pool.clone());
         pool
+    }
+}
+
+/// The limits over several pools. Of several tables of one name the first that has a value counts.
+fn server_limits(config: &Config) -> ServerLimits {
+    let mut own = BTreeMap::new();
+    for user in &config.users {
+        if let Some(limit) = user.max_user_connections {
+            own.entry(Group::User(user.name.as_str().into())).or_insert(limit.get());
+        }
+    }
+    for database in &config.databases {
+        if let Some(limit) = database.max_db_connections {
+            own.entry(Group::Database(database.name.as_str().into())).or_insert(limit.get());
+        }
+    }
+    let general = &config.general;
+    ServerLimits { own, user: general.max_user_connections.get(), database: general.max_db_connections.get() }
+}
+
+fn client_limits(config: &Config, name: &Name) -> ClientLimits {
+    let general = &config.general;
+    let mut users = config.users.iter().filter(|user| *user.name == *name.user);
+    let mut databases = config.databases.iter().filter(|database| *database.name == *name.database);
+    let user = users.find_map(|user| user.max_user_client_connections);
+    let database = databases.find_map(|database| database.max_db_client_connections);
+    ClientLimits {
+        process: general.max_client_conn.get(),
+        user: user.unwrap_or(general.max_user_client_connections).get(),
+        database: database.unwrap_or(general.max_db_client_connections).get(),
     }
 }
 
@@ -372,6 +413,7 @@ fn pool_config(config: &Config, name: &Name, user: &User, host: &Database) -> Po
         server_settings,
         size: effective.pool_size.max(1),
         min_size: effective.min_pool_size.min(effective.pool_size.max(1)),
+        reserve: Reserve { size: effective.reserve_pool_size, after: general.reserve_pool_timeout },
         mode: effective.pooler_mode,
         idle_timeout: effective.idle_timeout,
         lifetime: effective.server_lifetime,

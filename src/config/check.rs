@@ -123,6 +123,7 @@ impl Check<'_> {
             ("connect_timeout", general.connect_timeout),
             ("client_login_timeout", general.client_login_timeout),
             ("stats_period", general.stats_period),
+            ("reserve_pool_timeout", general.reserve_pool_timeout),
             ("server_lifetime", general.server_lifetime),
         ];
         for (key, value) in always {

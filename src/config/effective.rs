@@ -16,6 +16,7 @@ pub struct Effective {
     pub pool_size: usize,
     /// Never above `pool_size`.
     pub min_pool_size: usize,
+    pub reserve_pool_size: usize,
     pub pooler_mode: PoolerMode,
     pub prepared_statements: PreparedStatements,
     pub idle_timeout: Duration,
@@ -40,6 +41,10 @@ impl Effective {
         Effective {
             pool_size: scope.pool_size(),
             min_pool_size: scope.min_pool_size(),
+            reserve_pool_size: user
+                .reserve_pool_size
+                .or(database.reserve_pool_size)
+                .unwrap_or(general.reserve_pool_size),
             pooler_mode: scope.pooler_mode(),
             prepared_statements: scope.prepared_statements(),
             idle_timeout: scope.idle_timeout(),
@@ -208,6 +213,7 @@ mod tests {
         let (general, mut user, mut database) = base();
         let ms = |millis| Some(Duration::from_millis(millis));
         database.min_pool_size = Some(2);
+        database.reserve_pool_size = Some(8);
         database.pooler_mode = Some(PoolerMode::Session);
         database.idle_timeout = ms(3);
         database.server_lifetime = ms(4);
@@ -217,7 +223,7 @@ mod tests {
         database.read_only = Some(true);
         database.database_name = Some("real".to_owned());
         let of_database = Effective::new(&general, &user, &database, Role::Primary);
-        assert_eq!(of_database.min_pool_size, 2);
+        assert_eq!((of_database.min_pool_size, of_database.reserve_pool_size), (2, 8));
         assert_eq!(of_database.pooler_mode, PoolerMode::Session);
         assert_eq!(of_database.prepared_statements, PreparedStatements::Disabled);
         assert_eq!(Some(of_database.idle_timeout), ms(3));
@@ -228,6 +234,7 @@ mod tests {
         assert_eq!(of_database.read_only, Some(true));
         assert_eq!(of_database.server_database, "real");
         user.min_pool_size = Some(12);
+        user.reserve_pool_size = Some(18);
         user.pooler_mode = Some(PoolerMode::Statement);
         user.idle_timeout = ms(13);
         user.server_lifetime = ms(14);
@@ -237,6 +244,7 @@ mod tests {
         user.read_only = Some(false);
         let of_user = Effective::new(&general, &user, &database, Role::Primary);
         assert_eq!(of_user.min_pool_size, 10, "never above pool_size");
+        assert_eq!(of_user.reserve_pool_size, 18);
         assert_eq!(of_user.pooler_mode, PoolerMode::Statement);
         assert_eq!(of_user.prepared_statements, PreparedStatements::Extended);
         assert_eq!(Some(of_user.idle_timeout), ms(13));

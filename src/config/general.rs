@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::choices::*;
 use super::section::section;
+use super::value::Limit;
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -28,6 +29,14 @@ section! {
             default_pool_size ("max_pool_size"): usize = 10;
             /// Server connections of one pool that are kept open when nobody needs them.
             min_pool_size: usize = 1;
+            /// Server connections that a pool may have beyond its size, for clients that have waited for reserve_pool_timeout.
+            reserve_pool_size: usize = 0;
+            /// How long a client waits before the reserve is opened for it; looked at three times a second.
+            reserve_pool_timeout: Duration = ms(5_000);
+            /// Most server connections of one database, over all its pools; 0 is no limit.
+            max_db_connections: Limit = Limit::NONE;
+            /// Most server connections of one user, over all its pools; 0 is no limit.
+            max_user_connections: Limit = Limit::NONE;
             /// When a server goes back to its pool: after each transaction, session or statement.
             pooler_mode: PoolerMode = PoolerMode::Transaction;
             /// How long a client waits for a server before it gets an error.
@@ -56,6 +65,12 @@ section! {
             dns_ttl: Option<Duration> = None;
         }
         "Clients" {
+            /// Most clients, the console's aside: who comes beyond that gets SQLSTATE 53300. 0 is no limit.
+            max_client_conn: Limit = Limit::NONE;
+            /// Most clients of one database; 0 is no limit.
+            max_db_client_connections: Limit = Limit::NONE;
+            /// Most clients of one user; 0 is no limit.
+            max_user_client_connections: Limit = Limit::NONE;
             /// How long a client may take to log in.
             client_login_timeout: Duration = ms(60_000);
             /// A client that sends nothing for this long outside a transaction is disconnected; unset is no limit.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::choices::*;
 use super::secret::Secret;
 use super::section::{nested_section, section};
-use super::value::{Raw, Read, Setting, Shown};
+use super::value::{Limit, Raw, Read, Setting, Shown};
 
 section! {
     /// A database on one server. Replicas and shards are further tables with the same name.
@@ -46,6 +46,12 @@ section! {
             min_pool_size_replica: Option<usize> = None;
             /// When a server goes back to its pool.
             pooler_mode: Option<PoolerMode> = None;
+            /// Server connections beyond the size of a pool, for clients that have waited too long.
+            reserve_pool_size: Option<usize> = None;
+            /// Most server connections over all pools; 0 is no limit.
+            max_db_connections: Option<Limit> = None;
+            /// Most clients; 0 is no limit.
+            max_db_client_connections: Option<Limit> = None;
             /// How long a server may be idle.
             idle_timeout: Option<Duration> = None;
             /// The same for the primary.
@@ -130,6 +136,12 @@ section! {
             min_pool_size_replica: Option<usize> = None;
             /// When a server goes back to its pool.
             pooler_mode: Option<PoolerMode> = None;
+            /// Server connections beyond the size of a pool, for clients that have waited too long.
+            reserve_pool_size: Option<usize> = None;
+            /// Most server connections over all pools of this user; 0 is no limit.
+            max_user_connections: Option<Limit> = None;
+            /// Most clients of this user, whatever the database; 0 is no limit.
+            max_user_client_connections: Option<Limit> = None;
             /// How long a server may be idle.
             idle_timeout: Option<Duration> = None;
             /// The same for the primary.

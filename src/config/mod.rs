@@ -33,6 +33,7 @@ pub use lists::*;
 pub use problem::{Problem, Severity};
 pub use secret::Secret;
 pub use sections::*;
+pub use value::Limit;
 
 /// Everything that is configured.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -182,6 +182,28 @@ macro_rules! whole_numbers {
 
 whole_numbers!(u8, u16, u32, u64, usize, i64);
 
+/// A number of which 0 means that there is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit(usize);
+
+impl Limit {
+    pub const NONE: Limit = Limit(0);
+
+    pub fn get(self) -> Option<usize> {
+        (self.0 > 0).then_some(self.0)
+    }
+}
+
+impl Setting for Limit {
+    fn read(raw: Raw<'_>) -> Read<Limit> {
+        usize::read(raw).map(Limit)
+    }
+
+    fn shown(&self) -> Shown {
+        self.0.shown()
+    }
+}
+
 impl Setting for f32 {
     fn read(raw: Raw<'_>) -> Read<f32> {
         match raw.float().filter(|number| number.is_finite()) {

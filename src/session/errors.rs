@@ -3,6 +3,7 @@
 //! SQLSTATEs as in the manual's appendix "PostgreSQL Error Codes"; where PostgreSQL has the same error, its text.
 
 use crate::base::outbox::Outbox;
+use crate::cluster::clients::Full;
 use crate::cluster::world::OpenFailure;
 use crate::wire::error::{self, Severity, SqlState};
 
@@ -30,6 +31,12 @@ pub enum ClientError {
         user: String,
     },
     NoDatabase {
+        database: String,
+    },
+    /// A limit of clients is reached.
+    TooManyClients {
+        full: Full,
+        user: String,
         database: String,
     },
     /// The answer to the request for a password is not one.
@@ -138,7 +145,7 @@ impl ClientError {
                 Some(OpenFailure::Refused(_)) => "08004",
                 _ => "08006",
             },
-            CheckoutTimeout { .. } => "53300",
+            CheckoutTimeout { .. } | TooManyClients { .. } => "53300",
             ServerLost { .. } | ServerOutOfSync { .. } => "08006",
             QueryTimeout { .. } | Cancelled => "57014",
             IdleTimeout => "57P05",
@@ -172,6 +179,13 @@ impl ClientError {
             BadOption(option) => format!("invalid command-line argument for server process: {option}"),
             PasswordRejected { user } => format!("password authentication failed for user \"{user}\""),
             NoDatabase { database } => format!("database \"{database}\" does not exist"),
+            TooManyClients { full: Full::Process, .. } => "sorry, too many clients already".into(),
+            TooManyClients { full: Full::User, user, .. } => {
+                format!("too many connections for role \"{user}\"")
+            }
+            TooManyClients { full: Full::Database, database, .. } => {
+                format!("too many connections for database \"{database}\"")
+            }
             BadPasswordMessage(text) => text.clone(),
             LoginTimeout => "canceling authentication due to timeout".into(),
             ServerUnavailable { failure, .. } => {

@@ -47,6 +47,7 @@ use crate::base::outbox::{Outbox, Source};
 use crate::base::peer::Peer;
 use crate::base::sabotage::{self, Bug};
 use crate::base::time::Time;
+use crate::cluster::clients::Place;
 use crate::cluster::settings::{Settings, Within, difference};
 use crate::cluster::world::{Cluster, Name, OpenFailure};
 use crate::config::PoolerMode;
@@ -110,6 +111,8 @@ pub struct Session<S> {
     /// Counts checkouts; tells a late grant from the one that is waited for.
     checkout: u32,
     who: Who,
+    /// It counts as a client since it has proved who it is.
+    place: Option<Place>,
 }
 
 /// What a client must present to have this session's statements cancelled: a process id that names a worker and a place,
@@ -242,6 +245,7 @@ impl<S> Session<S> {
             key,
             checkout: 0,
             who: Who::new(peer, cx.now),
+            place: None,
         }
     }
 

@@ -456,6 +456,9 @@ impl<S> Session<S> {
                 if self.cluster.is_none() {
                     return self.fail(ClientError::Unconfigured, cx);
                 }
+                if let Err(error) = self.take_place(cx) {
+                    return self.fail(error, cx);
+                }
                 self.client.outbox.own(|buf| encode::authentication(buf, 0, &[]));
                 self.admit(asked, until, cx);
             }
@@ -477,6 +480,18 @@ impl<S> Session<S> {
                 self.fail(ClientError::NoDatabase { database }, cx);
             }
         }
+    }
+
+    /// From here on it counts. Not before: who cannot prove who it is must not take others' places.
+    fn take_place(&mut self, cx: &Cx<'_, S>) -> Result<(), ClientError> {
+        let (Some(cluster), Some(name)) = (&self.cluster, &self.who.name) else { return Ok(()) };
+        let place = cx.shared.clients.enter(name, cluster.client_limits);
+        self.place = Some(place.map_err(|full| ClientError::TooManyClients {
+            full,
+            user: name.user.to_string(),
+            database: name.database.to_string(),
+        })?);
+        Ok(())
     }
 
     /// The client may come in as soon as its settings are known.

@@ -154,6 +154,8 @@ impl<N: Net> Worker<N> {
             idle: counts.idle,
             active: counts.busy,
             total: counts.total(),
+            size: config.size,
+            reserve: config.reserve.size,
             max_wait_micros: shelf
                 .state
                 .waiting_since()

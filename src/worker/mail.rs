@@ -276,7 +276,7 @@ mod loom_tests {
     fn grant_or_withdraw() {
         loom::model(|| {
             let ticket = Ticket { worker: 0, session: 1, number: 1 };
-            let mut state = PoolState::new(1, 2);
+            let mut state = PoolState::new(1, 2, None);
             let first = Ticket { worker: 1, session: 2, number: 1 };
             assert!(matches!(state.checkout(first, Time::ZERO), Checkout::Wait { open: true }));
             assert!(matches!(state.opened('s', 1, Time::ZERO), Checkin::Granted { .. }));

@@ -14,6 +14,7 @@ use crate::session::server::{Home, Phase, Readiness, Server, ServerPool};
 use crate::session::{Closing, Unbound};
 use crate::worker::lines::{self, Read};
 use crate::worker::mail::{Asker, Mail, Order};
+use crate::worker::relief::relieve;
 use crate::worker::{Entry, Line, Worker, note};
 
 /// A slot for a server that has no connection yet.
@@ -95,6 +96,7 @@ impl<N: Net> Worker<N> {
             shelf.state.open_failed()
         };
         self.refuse(tickets, failure);
+        self.relieve();
     }
 
     fn may_try_again(&self, pool: &ServerPool<Line<N>>, attempt: u64, failure: &OpenFailure) -> bool {
@@ -540,6 +542,14 @@ impl<N: Net> Worker<N> {
         let open = pool.lock().state.closed();
         if open {
             self.open(pool, 1);
+        }
+        self.relieve();
+    }
+
+    /// A slot may have become free, or a pool has begun to starve.
+    pub(super) fn relieve(&self) {
+        if self.world.quotas.is_pressed() {
+            relieve(&self.world, &self.common, self.id);
         }
     }
 

@@ -222,7 +222,7 @@ impl<N: Net> Worker<N> {
                         None => self.common.post(self.id, Mail::Retired { ticket }),
                     },
                     Checkout::Wait { open: true } => self.open(pool, 1),
-                    Checkout::Wait { open: false } => {}
+                    Checkout::Wait { open: false } => self.relieve(),
                     Checkout::Retired => {
                         // The letter with the world that has replaced it was posted before it was retired: it lies in the
                         // mailbox ahead of this one.
@@ -235,6 +235,7 @@ impl<N: Net> Worker<N> {
                 let ticket = Ticket { worker: self.id, session: token, number };
                 // False: a server is on its way, and will find that nobody waits.
                 let withdrawn = pool.lock().state.withdraw(ticket);
+                self.relieve();
                 self.counters.late_withdrawals += u64::from(!withdrawn);
             }
             Action::Checkin { link } => {

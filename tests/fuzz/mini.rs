@@ -219,7 +219,7 @@ impl Mini {
                 self.on_unbound(server, step);
             }
         }
-        let open = self.pool.lock().state.retry();
+        let open = self.pool.lock().state.retry(self.now);
         (0..open).for_each(|_| self.open());
         self.serve();
     }

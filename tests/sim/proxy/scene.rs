@@ -130,6 +130,21 @@ impl Scene {
                 general.push(format!("shutdown_termination_timeout = {}", ends.below(1_000)));
             }
         }
+        let mut limits = SeededRng::new(seed ^ 0x4c49_4d49);
+        if limits.below(3) == 0 {
+            general.push(format!("max_db_connections = {}", 1 + limits.below(6)));
+        }
+        if limits.below(4) == 0 {
+            general.push(format!("reserve_pool_size = {}", 1 + limits.below(3)));
+            general.push(format!("reserve_pool_timeout = {}", 1 + limits.below(300)));
+        }
+        if limits.below(4) == 0 {
+            general.push(format!("max_user_connections = {}", 1 + limits.below(3)));
+        }
+        if !is_clean && limits.below(4) == 0 {
+            general.push(format!("max_client_conn = {}", 10 + limits.below(10)));
+            general.push(format!("max_user_client_connections = {}", 8 + limits.below(10)));
+        }
         Scene {
             workers,
             is_clean,
