@@ -40,8 +40,6 @@ const NOT_IN_USE: [(&str, &[&str]); 13] = [
             "query_parser_engine",
             "regex_parser_limit",
             "query_cache_limit",
-            "query_size_limit",
-            "query_size_limit_action",
             // Prepared statements
             "prepared_statements_ttl",
             "prepared_statements_ttl_jitter",

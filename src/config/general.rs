@@ -79,7 +79,7 @@ section! {
             client_idle_in_transaction_timeout: Option<Duration> = None;
             /// How long a statement may run before its server is closed and the client gets an error; unset is no limit.
             query_timeout: Option<Duration> = None;
-            /// Size in bytes of a statement that is reported or refused; unset is no limit.
+            /// Length in bytes of a Query or Parse message above which it is reported or refused; unset is no limit.
             query_size_limit: Option<u64> = None;
             /// Report a statement above query_size_limit, or refuse it with SQLSTATE 54000.
             query_size_limit_action: QuerySizeLimitAction = QuerySizeLimitAction::Warn;

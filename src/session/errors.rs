@@ -82,6 +82,10 @@ pub enum ClientError {
         tag: u8,
         limit: usize,
     },
+    /// `query_size_limit`.
+    QueryTooLong {
+        limit: u64,
+    },
     TooManyStatements(usize),
     UnnamedStatementLost,
     TransactionInStatementMode,
@@ -115,6 +119,7 @@ impl ClientError {
             }
             Cancelled
             | TransactionInStatementMode
+            | QueryTooLong { .. }
             | TooManyStatements(_)
             | UnnamedStatementLost
             | Console { .. } => Error,
@@ -151,7 +156,7 @@ impl ClientError {
             IdleTimeout => "57P05",
             IdleInTransactionTimeout => "25P03",
             ShuttingDown | Unconfigured => "57P01",
-            FrameTooLong { .. } => "54000",
+            FrameTooLong { .. } | QueryTooLong { .. } => "54000",
             TooManyStatements(_) => "53400",
             UnnamedStatementLost => "26000",
             OutOfMemory => "53200",
@@ -219,6 +224,7 @@ impl ClientError {
                     char::from(*tag)
                 )
             }
+            QueryTooLong { limit } => format!("statement is longer than query_size_limit ({limit} bytes)"),
             TooManyStatements(limit) => format!("more than {limit} prepared statements in one session"),
             UnnamedStatementLost => {
                 "the unnamed prepared statement was too long to be kept for another server connection".into()

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import pytest
 from checks import Sampler, backends
 from harness import wait_until
+from pgwire import build as b
 from pgwire.client import ServerError, Wire, retry
 from postgres import Cluster
 from target import Database, User
@@ -198,3 +199,62 @@ def test_the_reserve_opens_for_who_has_waited_and_closes_behind_it(cluster: Clus
         wait_until(lambda: backends(cluster) == 1, 5, "the reserve is closed when nobody waits")
         assert pgdog.show("POOLS")[0]["sv_reserve"] == "0"
         assert three.value("SELECT 1") == "1"
+
+
+# ------------------------------------------------------------------ query_size_limit
+
+
+def long_query(length: int) -> bytes:
+    return b.query("SELECT 1 /* " + "x" * (length - 17) + " */")
+
+
+def test_a_statement_above_query_size_limit_is_refused_and_the_session_goes_on(cluster: Cluster, start) -> None:  # noqa: ANN001
+    pgdog = start(cluster, query_size_limit=1000, query_size_limit_action="block", default_pool_size=1)
+    with pgdog.connect() as wire:
+
+        def refused(*messages: bytes) -> list[str]:
+            answer = wire.ask(*messages)
+            (error,) = [message for message in answer if message.kind == "E"]
+            assert (error.fields()["C"], error.fields()["V"]) == ("54000", "ERROR"), error.fields()
+            return [message.kind for message in answer]
+
+        assert wire.value("SELECT 1 /*" + " " * 900 + "*/") == "1"
+        assert refused(long_query(1001)) == ["E", "Z"]
+        assert refused(long_query(60_000_000)) == ["E", "Z"], "skipped, not gathered"
+        assert wire.value("SELECT 2") == "2"
+        # In a transaction it fails that, as any statement that cannot be run.
+        wire.ask("BEGIN")
+        assert refused(long_query(5000)) == ["E", "Z"]
+        assert wire.status == "E"
+        wire.ask("ROLLBACK")
+        long = "SELECT 1 /*" + "x" * 2000 + "*/"
+        for name in ("", "named"):
+            kinds = refused(b.parse(name, long), b.bind("", name), b.execute(), b.sync())
+            assert kinds == ["E", "Z"]
+        assert wire.status == "I"
+        answer = wire.ask(b.parse("", "SELECT 5"), b.bind(), b.execute(), b.sync())
+        assert [message.kind for message in answer] == ["1", "2", "D", "C", "Z"]
+        # A pipeline: what is ahead of it is answered, what is behind it up to the Sync is not run.
+        kinds = refused(b.parse("", "SELECT 6"), b.bind(), b.execute(), b.parse("", long), b.bind(), b.execute(), b.sync())
+        assert kinds == ["1", "2", "D", "C", "E", "Z"]
+    assert memory(pgdog.pid) < 60_000, "kilobytes"
+
+
+def test_query_size_limit_warns_by_default(cluster: Cluster, start) -> None:  # noqa: ANN001
+    pgdog = start(cluster, query_size_limit=1000)
+    with pgdog.connect() as wire:
+        assert [message.kind for message in wire.ask(long_query(200_000))] == ["T", "D", "C", "Z"]
+        long = "SELECT 1 /*" + "secret" * 2000 + "*/"
+        for name in ("", "named"):
+            answer = wire.ask(b.parse(name, long), b.bind("", name), b.execute(), b.sync())
+            assert [message.kind for message in answer] == ["1", "2", "D", "C", "Z"]
+    log = pgdog.log_text()
+    assert log.count("above query_size_limit") == 3, log
+    assert "secretsecret" not in log
+
+
+def memory(pid: int) -> int:
+    """Resident memory in kilobytes."""
+    with open(f"/proc/{pid}/status") as status:
+        (line,) = [line for line in status if line.startswith("VmRSS")]
+    return int(line.split()[1])
