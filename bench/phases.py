@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import resource
+import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import measure
@@ -119,6 +120,20 @@ def memory(subject: Subject, options: Options) -> Readings:
     return readings
 
 
+def encrypted(subject: Subject, options: Options) -> Readings:
+    """With TLS on both sides."""
+    few = replace(options, clients=[number for number in options.clients if number > 1] or options.clients)
+    return transactions(subject, few) | streams(subject, options) | churn(subject, options)
+
+
+def encrypted_memory(subject: Subject, options: Options) -> Readings:
+    return memory(subject, replace(options, idle=min(options.idle, ENCRYPTED_IDLE_MAX)))
+
+
+# A client's end costs this program fifty times what it costs the proxy.
+ENCRYPTED_IDLE_MAX = 3000
+
+
 def system_calls(subject: Subject, options: Options) -> Readings:
     if subject.pid is None:
         return {}
@@ -174,7 +189,11 @@ def noise(subject: Subject) -> Iterator[None]:
 
 
 def connect(subject: Subject, source: str | None = None) -> Wire:
-    return Wire.connect(subject.endpoint.address, USER, "app", timeout=120, source=source)
+    tls = None
+    if subject.endpoint.sslmode != "disable":
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    return Wire.connect(subject.endpoint.address, USER, "app", timeout=120, source=source, tls=tls)
 
 
 def allow_files(count: int) -> None:
@@ -189,9 +208,15 @@ PHASES: dict[str, Callable[[Subject, Options], Readings]] = {
     "churn": churn,
     "memory": memory,
     "syscalls": system_calls,
+    "tls": encrypted,
+    "tls-memory": encrypted_memory,
     "latency": latency,
 }
 # Counts and sizes hardly differ between rounds: one round is enough.
-ONCE = ("memory", "syscalls")
+ONCE = ("memory", "syscalls", "tls-memory")
+# Measured from a process that has done nothing before.
+FRESH = ("memory", "tls-memory")
+# Measured with TLS on both sides.
+ENCRYPTED = ("tls", "tls-memory")
 # Measured before a server that answers at once.
 STUBBED = ("latency",)

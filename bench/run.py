@@ -24,10 +24,10 @@ import measure  # noqa: E402
 import report  # noqa: E402
 import stub  # noqa: E402
 import subjects  # noqa: E402
-from harness import end_everything  # noqa: E402
-from phases import ONCE, PHASES, STUBBED, Options  # noqa: E402
+from harness import LOOPBACK, end_everything  # noqa: E402
+from phases import ENCRYPTED, FRESH, ONCE, PHASES, STUBBED, Options  # noqa: E402
 from postgres import Cluster, create_application  # noqa: E402
-from target import pgdog_binary  # noqa: E402
+from target import Endpoint, pgdog_binary  # noqa: E402
 
 
 def main() -> None:
@@ -47,25 +47,27 @@ def main() -> None:
         binaries["old"] = arguments.old.resolve()
     wanted = arguments.phases.split(",")
 
-    cluster = Cluster("bench", {"shared_buffers": "256MB"})
-    create_application(cluster)
-    direct = subjects.start("direct", cluster, {}, 0)
-    measure.initialize(direct.endpoint, scale=10)
+    cluster = prepared_cluster()
+    server: Cluster | stub.Stub = cluster
     results: report.Results = {}
-    running = [subjects.start(name, cluster, binaries, arguments.workers) for name in names]
+    running: list[subjects.Subject] = []
+    keys = setting = None
     for phase in (name for name in PHASES if name in wanted):
-        if phase in STUBBED:
+        if setting != (setting := "stub" if phase in STUBBED else "tls" if phase in ENCRYPTED else "plain"):
             for subject in running:
                 subject.stop()
-            server = stub.Stub()
-            running = [subjects.start(name, server, binaries, arguments.workers) for name in names if name != "direct"]
+            keys = subjects.Keys.make() if setting == "tls" else None
+            server = stub.Stub() if setting == "stub" else prepared_cluster(keys) if keys else cluster
+            chosen = [name for name in names if setting != "stub" or name != "direct"]
+            running = [subjects.start(name, server, binaries, arguments.workers, keys) for name in chosen]
         rounds = 1 if phase in ONCE else arguments.rounds
         results[phase] = {subject.name: [] for subject in running}
         for number in range(rounds):
             for subject in running if number % 2 == 0 else reversed(running):
-                if phase == "memory":
-                    # Memory is read from a process that has done nothing before.
-                    restart(subject, cluster, binaries, arguments.workers)
+                if phase in FRESH and subject.pid is not None:
+                    subject.stop()
+                    fresh = subjects.start(subject.name, server, binaries, arguments.workers, keys)
+                    subject.endpoint, subject.pid = fresh.endpoint, fresh.pid
                 time.sleep(0.3)
                 readings = PHASES[phase](subject, options)
                 results[phase][subject.name].append(readings)
@@ -96,11 +98,12 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def restart(subject: subjects.Subject, cluster: Cluster, binaries: dict[str, Path], workers: int) -> None:
-    if subject.pid is not None:
-        subject.stop()
-        fresh = subjects.start(subject.name, cluster, binaries, workers)
-        subject.endpoint, subject.pid = fresh.endpoint, fresh.pid
+def prepared_cluster(keys: subjects.Keys | None = None) -> Cluster:
+    """A cluster with pgbench's tables."""
+    cluster = Cluster("bench", {"shared_buffers": "256MB"} | (keys.of_cluster() if keys else {}))
+    create_application(cluster)
+    measure.initialize(Endpoint(LOOPBACK, cluster.port), scale=10)
+    return cluster
 
 
 def show(phase: str, number: int, name: str, readings: dict[str, dict[str, float]]) -> None:

@@ -44,4 +44,4 @@ macro_rules! targets {
     };
 }
 
-targets!(frame startup client server scram config session talk sql);
+targets!(frame startup client server scram config session talk sql tls);

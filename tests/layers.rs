@@ -60,6 +60,7 @@ const FORBIDDEN: &[(&[&str], &str)] = &[
     (&["ToSocketAddrs"], "the resolver"),
     (&["mio"], "mio"),
     (&["rustls"], "rustls"),
+    (&["ring", "::"], "ring"),
     (&["socket2"], "a socket"),
     (&["signal_hook"], "a signal"),
     (&["libc"], "a system call"),

@@ -40,6 +40,11 @@ impl Outbox {
         self.own.len() - self.own_sent
     }
 
+    /// Memory for bytes of our own.
+    pub fn own_capacity(&self) -> usize {
+        self.own.capacity()
+    }
+
     /// Bytes of the chunks that were taken over.
     pub fn chunk_bytes(&self) -> usize {
         let bytes = |segment: &Segment| match segment {

@@ -90,8 +90,11 @@ impl<S> Server<S> {
         if config.mode == PoolerMode::Session {
             self.tainted_by = Some(0);
         }
-        if self.exchanges.iter().any(|exchange| matches!(exchange.note, Note::Settings)) {
-            // Settings of the client that has gone are on their way: nobody else must meet them.
+        let of_its_client =
+            |exchange: &Exchange| matches!(exchange.note, Note::Settings | Note::Census(_) | Note::Restores);
+        if self.exchanges.iter().any(of_its_client) {
+            // Settings of the client that has gone are on their way, or it is asked which of them there are: nobody else must
+            // meet them.
             self.tainted_by = Some(0);
         }
         self.tally.cleaned += 1;

@@ -542,6 +542,19 @@ impl<N: Net> Worker<N> {
         self.table.tokens().into_iter().map(entry).sum()
     }
 
+    /// Memory for bytes of our own making that wait to be written; for tests.
+    pub fn own_bytes(&self) -> usize {
+        let entry = |token| match self.table.get(token) {
+            Some(Entry::Session(session)) => {
+                let servers = session.links.iter().map(|link| link.server.outbox.own_capacity());
+                session.client.outbox.own_capacity() + servers.sum::<usize>()
+            }
+            Some(Entry::Server(server)) => server.outbox.own_capacity(),
+            _ => 0,
+        };
+        self.table.tokens().into_iter().map(entry).sum()
+    }
+
     pub fn timer_count(&self) -> usize {
         self.timers.len()
     }

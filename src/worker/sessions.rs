@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use log::Level;
+
 use crate::base::limits::{INCOMPLETE_FRAMES_BYTES_MAX, READS_PER_TURN_MAX};
 use crate::base::outbox::{Outbox, Piece};
 use crate::cluster::pool::{Checkout, Ticket};
@@ -95,7 +97,10 @@ impl<N: Net> Worker<N> {
                 Read::Secured(peer) => session.on_secured(peer),
                 Read::End => session.on_closed(Side::Client, &mut self.cx()),
                 Read::Failed(error) => {
-                    log::debug!("the connection of client {} failed: {error}", session.who().peer);
+                    // Before a handshake is over it is a login that failed.
+                    let tells = !client.socket.takes_data() && self.world.config.general.log_connections;
+                    let level = if tells { Level::Info } else { Level::Debug };
+                    log::log!(level, "the connection of client {} failed: {error}", session.who().peer);
                     session.on_client_lost(&mut self.cx());
                 }
             }

@@ -1,6 +1,6 @@
 //! The targets.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pgdog::auth::scram::ScramFault;
@@ -8,9 +8,14 @@ use pgdog::auth::scram::client::{ClientBinding, ClientGreeted};
 use pgdog::auth::scram::server::{ServerBinding, ServerStart};
 use pgdog::auth::verifier::{Candidates, Challenge, Iterations, Keys, derive};
 use pgdog::base::chunk::Chunks;
+use pgdog::base::relay::Relay;
 use pgdog::base::rng::{Rng, SeededRng};
 use pgdog::cluster::world::World;
+use pgdog::config::General;
 use pgdog::config::load::{Sources, Text, build};
+use pgdog::io::tls::TlsSealer;
+use pgdog::io::tls::x509::{Certificate, Usage, digest};
+use pgdog::io::transport::{Opened, Sealer, Sink};
 use pgdog::session::exchange::{Exchange, Exchanges, Note, Order, Outcome, What};
 use pgdog::session::inbound::{Inbound, Next};
 use pgdog::wire::frame::{Header, run_of};
@@ -34,6 +39,7 @@ pub const ALL: &[(&str, Body)] = &[
     ("session", session),
     ("talk", talk),
     ("sql", sql),
+    ("tls", tls),
 ];
 
 /// The scanner finds the same frames however the bytes arrive, and never looks beyond them.
@@ -652,4 +658,48 @@ fn check_server(stream: &[u8]) {
 /// The lexer and the gate.
 pub fn sql(data: &[u8]) {
     super::sql::check(data);
+}
+
+/// A peer's certificate, before anybody has checked it; and a server's words in a handshake, in pieces of any size.
+pub fn tls(data: &[u8]) {
+    if let Ok(certificate) = Certificate::parse(data) {
+        assert!(certificate.signed.len() + certificate.signature.len() < data.len());
+        assert!(certificate.names().count() <= data.len());
+        let _ = (certificate.common_name(), certificate.allows(Usage::Server), certificate.is_self_issued());
+        let _ = certificate.is_valid_at(0);
+    }
+    let _ = digest(data);
+    let whole = handshake(data, usize::MAX);
+    for step in [1, 6, 500] {
+        assert_eq!(handshake(data, step), whole, "pieces of {step} bytes");
+    }
+}
+
+/// Whether what the server says is refused.
+fn handshake(data: &[u8], step: usize) -> bool {
+    static SEALER: OnceLock<TlsSealer> = OnceLock::new();
+    let sealer = SEALER.get_or_init(|| TlsSealer::load(&General::default()).expect("nothing to be loaded"));
+    let mut records = sealer.connect("localhost").expect("a name");
+    assert!(records.words().len() < 2_000, "the ClientHello");
+    let (mut wire, mut rest, mut chunks) = (Vec::new(), Relay::default(), Chunks::new());
+    for piece in data.chunks(step.min(data.len().max(1))) {
+        wire.extend_from_slice(piece);
+        loop {
+            let mut sink = Sink::new(&mut [], &mut rest, &mut chunks);
+            match records.open(&mut wire, &mut sink) {
+                Ok(Opened::Record { used }) => drop(wire.drain(..used)),
+                Ok(Opened::Starved { used }) => {
+                    wire.drain(..used);
+                    break;
+                }
+                Ok(Opened::End) => panic!("an end that nobody has proved"),
+                Err(_) => {
+                    assert!(records.words().len() < 100, "an alert at most");
+                    return true;
+                }
+            }
+        }
+        assert!(!records.is_open() && rest.is_empty(), "nobody has proved anything");
+    }
+    false
 }

@@ -47,6 +47,7 @@ class Endpoint:
     """An address that clients can connect to, with the conveniences that tests want."""
 
     kind = "direct"
+    sslmode = "disable"
 
     def __init__(self, host: str, port: int) -> None:
         self.host = host
@@ -74,7 +75,7 @@ class Endpoint:
             "PGUSER": user,
             "PGDATABASE": database,
             "PGPASSWORD": USER_PASSWORDS.get(user, "secret"),
-            "PGSSLMODE": "disable",
+            "PGSSLMODE": self.sslmode,
             "PGGSSENCMODE": "disable",
             "PGCONNECT_TIMEOUT": "20",
             "PSQLRC": "/dev/null",
@@ -83,7 +84,7 @@ class Endpoint:
         }
 
     def url(self, user: str = "app", database: str = "app") -> str:
-        return f"postgres://{user}:{USER_PASSWORDS.get(user, 'secret')}@{self.host}:{self.port}/{database}?sslmode=disable"
+        return f"postgres://{user}:{USER_PASSWORDS.get(user, 'secret')}@{self.host}:{self.port}/{database}?sslmode={self.sslmode}"
 
     def stop(self) -> None:
         pass
@@ -211,6 +212,7 @@ class Pgbouncer(Proxy):
         users: list[User] | None = None,
         general: dict[str, Any] | None = None,
         auth_type: str = "scram-sha-256",
+        more: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(free_port())
         general = general or {}
@@ -236,6 +238,7 @@ class Pgbouncer(Proxy):
         }
         if pgbouncer_version() >= (1, 21):
             settings["max_prepared_statements"] = 5000
+        settings |= more or {}
         lines += ["[pgbouncer]", *(f"{key} = {value}" for key, value in settings.items())]
         names = {user.name: user.password for user in users or [User()]} | {"admin": ADMIN_PASSWORD}
         (self.directory / "users.txt").write_text("".join(f'"{name}" "{word}"\n' for name, word in names.items()))

@@ -29,8 +29,7 @@ from test_drivers_others import run_jdbc
 
 pytestmark = pytest.mark.pgdog
 
-SSL_REQUEST = struct.pack("!II", 8, 80877103)
-GSS_REQUEST = struct.pack("!II", 8, 80877104)
+SSL_REQUEST = build.ssl_request()
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +83,6 @@ def psql(endpoint: Endpoint, *arguments: str, code: int = 0, **environment: Any)
     return done.stdout
 
 
-def wrap(wire: Wire, context: ssl.SSLContext, name: str = "localhost") -> Wire:
-    wire.socket = context.wrap_socket(wire.socket, server_hostname=name)
-    return wire
-
-
 def trusting(pki: Pki, *protocols: str) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=str(pki.ca.crt))
     if protocols:
@@ -98,9 +92,8 @@ def trusting(pki: Pki, *protocols: str) -> ssl.SSLContext:
 
 def ask_for_tls(endpoint: Endpoint, pki: Pki) -> Wire:
     wire = Wire.dial(endpoint.address)
-    wire.send(SSL_REQUEST)
-    assert wire.receive_byte() == b"S"
-    return wrap(wire, trusting(pki))
+    wire.encrypt(trusting(pki))
+    return wire
 
 
 def log_in(wire: Wire, user: str = "app", password: str = "secret") -> Wire:
@@ -144,9 +137,7 @@ def test_every_cipher_of_tls_1_2_with_an_rsa_key(cluster: Cluster, pki: Pki, cip
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(cipher)
     wire = Wire.dial(endpoint.address)
-    wire.send(SSL_REQUEST)
-    assert wire.receive_byte() == b"S"
-    wrap(wire, context)
+    wire.encrypt(context)
     assert wire.socket.cipher()[0] == cipher
     log_in(wire)
     for length in (1, 100, 16384, 16385, 3_000_000):
@@ -158,11 +149,10 @@ def test_every_cipher_of_tls_1_2_with_an_rsa_key(cluster: Cluster, pki: Pki, cip
 
 def test_gss_is_refused_and_tls_still_offered(secure: Endpoint, pki: Pki) -> None:
     wire = Wire.dial(secure.address)
-    wire.send(GSS_REQUEST)
+    wire.send(build.gss_request())
     assert wire.receive_byte() == b"N"
-    wire.send(SSL_REQUEST)
-    assert wire.receive_byte() == b"S"
-    log_in(wrap(wire, trusting(pki))).close()
+    wire.encrypt(trusting(pki))
+    log_in(wire).close()
 
 
 def test_without_a_certificate_tls_is_refused_and_plain_works(start: Callable[..., Endpoint], cluster: Cluster) -> None:
@@ -213,13 +203,14 @@ def test_tls_is_asked_for_once(secure: Endpoint, pki: Pki) -> None:
 def test_direct_tls_names_the_protocol(secure: Endpoint, pki: Pki, protocols: list[str], works: bool) -> None:
     """PostgreSQL 17: sslnegotiation=direct."""
     wire = Wire.dial(secure.address)
+    context = trusting(pki, *protocols)
     if works:
-        wrap(wire, trusting(pki, *protocols))
+        wire.socket = context.wrap_socket(wire.socket, server_hostname="localhost")
         assert wire.socket.selected_alpn_protocol() == "postgresql"
         assert log_in(wire).value("select 1") == "1"
     else:
         with pytest.raises((ssl.SSLError, ConnectionError, Closed)):
-            wrap(wire, trusting(pki, *protocols))
+            wire.socket = context.wrap_socket(wire.socket, server_hostname="localhost")
             log_in(wire)
 
 
@@ -400,6 +391,7 @@ def test_a_certificate_is_demanded_and_checked(mutual: Pgdog, pki: Pki) -> None:
     ):
         with pytest.raises(psycopg.OperationalError, match="alert|SSL"):
             libpq(mutual, **shown(bad))
+    assert mutual.log.read_text().count("failed: TLS: invalid peer certificate") >= 2
 
 
 def test_a_user_may_do_without(mutual: Pgdog) -> None:

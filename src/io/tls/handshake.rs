@@ -92,22 +92,20 @@ impl Tls {
 
     /// Lets rustls process what it can of these records.
     fn process(&mut self, wire: &mut [u8]) -> Result<Step, RecordFault> {
-        let (mut used, mut why) = (0, None);
+        let mut used = 0;
         loop {
-            let status = self.step(&mut wire[used..]);
-            match status {
+            match self.step(&mut wire[used..]) {
                 Ok(Step::Going { used: more }) => used += more,
-                // The alert that tells the peer has been taken.
-                _ if why.is_some() => break,
                 Ok(Step::Starved { used: more }) => return Ok(Step::Starved { used: used + more }),
                 Ok(Step::Over { used: more }) => return Ok(Step::Over { used: used + more }),
                 Err((more, error)) => {
-                    used += more;
-                    why = Some(error);
+                    // The alert that tells the peer comes with the next step. There is none beyond: it would go on behind an
+                    // error, and look at the faulty record again.
+                    let _ = self.step(&mut wire[used + more..]);
+                    return Err(fault(&error));
                 }
             }
         }
-        Err(RecordFault(format!("TLS: {}", why.unwrap_or(Error::HandshakeNotComplete))))
     }
 
     /// One step of rustls. An error comes with the bytes that have been dealt with.

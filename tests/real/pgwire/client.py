@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterator
@@ -70,11 +71,14 @@ class Wire:
         timeout: float = 20,
         source: str | None = None,
         protocol: int = build.PROTOCOL_3_0,
+        tls: ssl.SSLContext | None = None,
         **parameters: str,
     ) -> Wire:
         """Open, log in and wait for ReadyForQuery."""
         wire = cls.dial(address, timeout, source)
         try:
+            if tls:
+                wire.encrypt(tls)
             wire.send(build.startup({"user": user, "database": database, **parameters}, protocol))
             wire.log_in(user, password)
             wire.until_ready()
@@ -83,6 +87,14 @@ class Wire:
             raise
         wire.clear()
         return wire
+
+    def encrypt(self, context: ssl.SSLContext, name: str = "localhost") -> None:
+        """SSLRequest, and the handshake behind its answer."""
+        self.send(build.ssl_request())
+        answer = self.receive_byte()
+        if answer != b"S":
+            raise ValueError(f"{answer!r} answers the SSLRequest")
+        self.socket = context.wrap_socket(self.socket, server_hostname=name)
 
     def log_in(self, user: str, password: str) -> None:
         """Answer whatever authentication is asked for, up to AuthenticationOk."""

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use pgdog::base::limits::{CHUNK_LARGE_BYTES, OVERTAKEN_MAX, OWN_BYTES_MAX};
+use pgdog::base::limits::{CHUNK_LARGE_BYTES, INCOMPLETE_FRAMES_BYTES_MAX, OVERTAKEN_MAX, OWN_BYTES_MAX};
 use pgdog::cluster::pool::{GRANTS_SHOWN, Ticket};
 use pgdog::session::server::ServerPool;
 
@@ -95,8 +95,22 @@ impl Watch {
     }
 }
 
-/// What the buffers of so many sessions and servers may take: two of the largest class, as many behind a record layer, and
-/// what waits of our own.
-pub fn memory_budget(sessions: usize, servers: usize) -> usize {
-    (sessions + servers) * (4 * CHUNK_LARGE_BYTES + OWN_BYTES_MAX)
+/// What buffers may take, in bytes.
+#[derive(Debug)]
+pub struct Budget {
+    pub chunks: usize,
+    pub own: usize,
+}
+
+impl Budget {
+    /// Each session and each server may have two chunks of the largest class, and two more behind a record layer; those of all
+    /// clients without a server are bounded together.
+    pub fn of(workers: usize, sessions: usize, servers: usize) -> Budget {
+        let waiting = (sessions * 4 * CHUNK_LARGE_BYTES).min(workers * INCOMPLETE_FRAMES_BYTES_MAX);
+        Budget {
+            // The client of each server, too.
+            chunks: waiting + 2 * servers * 4 * CHUNK_LARGE_BYTES,
+            own: (sessions + servers) * 2 * OWN_BYTES_MAX,
+        }
+    }
 }

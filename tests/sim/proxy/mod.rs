@@ -31,7 +31,7 @@ use pgdog::worker::shutdown::Shutdown;
 use pgdog::worker::upkeep::{self, Upkeep, replace_world};
 
 use self::bug::SimBug;
-use self::check::{Watch, memory_budget};
+use self::check::{Budget, Watch};
 use self::driver::Driver;
 use self::operator::Operator;
 use self::scene::{PG_NAME, PG_PORT, Scene};
@@ -769,12 +769,15 @@ impl Run {
     }
 
     fn check_memory(&self) -> Result<(), String> {
-        let bytes: usize = self.drivers.iter().map(|driver| driver.worker.buffer_bytes()).sum();
-        let sessions: usize = self.drivers.iter().map(|driver| driver.worker.session_count()).sum();
+        let sum = |of: fn(&Worker<WorkerNet>) -> usize| -> usize {
+            self.drivers.iter().map(|driver| of(&driver.worker)).sum()
+        };
+        let (chunks, own) = (sum(Worker::buffer_bytes), sum(Worker::own_bytes));
+        let sessions = sum(Worker::session_count);
         let servers: usize = self.watches.iter().map(|watch| watch.pool.config.size).sum();
-        let budget = memory_budget(sessions, servers);
-        if bytes > budget {
-            return Err(format!("{bytes} bytes of buffers, {budget} allowed"));
+        let budget = Budget::of(self.scene.workers, sessions, servers);
+        if chunks > budget.chunks || own > budget.own {
+            return Err(format!("{chunks} bytes of buffers and {own} of our own, but {budget:?}"));
         }
         Ok(())
     }

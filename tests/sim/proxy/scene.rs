@@ -218,13 +218,13 @@ impl Scene {
     }
 
     /// A crowd of clients that send half a message and wait, and some whose pipelines have no end and who never read.
-    pub fn siege() -> Scene {
+    pub fn siege(crowd: usize) -> Scene {
         let usual = Scene::new(1);
         Scene {
             is_clean: false,
             shutdown_at: None,
-            intruders: 250,
-            intruder_bytes: 2 << 20,
+            intruders: crowd,
+            intruder_bytes: 64 << 20,
             statements: 600,
             harms: [[Harm::HalfMessage; 9], [Harm::HalfLarge; 9]]
                 .concat()

@@ -193,7 +193,9 @@ fn a_day_passes() {
 
 #[test]
 fn a_siege_leaves_memory_within_its_budget() {
-    let report = play_scene("a siege", Scene::siege());
+    // Thousands where there is time for them.
+    let crowd = if number("SIM_SEEDS").is_some_and(|seeds| seeds > SEEDS) { 2_500 } else { 300 };
+    let report = play_scene("a siege", Scene::siege(crowd));
     assert!(report.done > 0);
 }
 
