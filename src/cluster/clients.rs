@@ -124,7 +124,8 @@ mod tests {
     fn without_limits_everybody_counts() {
         let clients = Arc::new(Clients::default());
         let name = Arc::new(Name::new("d", "u"));
-        let places: Vec<_> = (0..100).map(|_| clients.enter(&name, ClientLimits::default()).unwrap()).collect();
+        let places: Vec<_> =
+            (0..100).map(|_| clients.enter(&name, ClientLimits::default()).unwrap()).collect();
         assert_eq!(clients.count(), places.len());
     }
 }

@@ -3,6 +3,7 @@
 //! Pure values; a lock is held only around them, and no foreign code runs under it.
 
 pub mod clients;
+pub mod demand;
 pub mod pool;
 pub mod quota;
 pub mod settings;

@@ -335,7 +335,8 @@ impl<T> PoolState<T> {
         let room = self.size_max().saturating_sub(self.counts().total());
         let wanted = overdue.saturating_sub(self.opening).min(room);
         let since = self.waiting_since().unwrap_or(Time::NEVER);
-        let open = (0..wanted).take_while(|_| self.share.as_ref().is_none_or(|share| share.take(since))).count();
+        let open =
+            (0..wanted).take_while(|_| self.share.as_ref().is_none_or(|share| share.take(since))).count();
         self.opening += open;
         open
     }
@@ -435,6 +436,11 @@ impl<T> PoolState<T> {
             grants.push((ticket, parked.server));
         }
         (grants, self.open_needed())
+    }
+
+    /// It has no server and nobody waits for one, and is not to be remembered as paused.
+    pub fn is_unused(&self) -> bool {
+        self.mode == Mode::Open && self.waiters == 0 && self.counts().total() == 0
     }
 
     /// Ends the pool: takes out, as closing, all parked servers, and everybody who waits.
@@ -615,7 +621,10 @@ mod tests {
         assert!(matches!(pool.checkin(1, 0, at(150)), Checkin::Surplus(1)));
         assert!(matches!(pool.checkin(2, 0, at(150)), Checkin::Parked { .. } | Checkin::Surplus(2)));
         assert!(!pool.closed());
-        assert!(matches!(pool.checkout(ticket(0, 9), at(160)), Checkout::Ready(_) | Checkout::Wait { open: false }));
+        assert!(matches!(
+            pool.checkout(ticket(0, 9), at(160)),
+            Checkout::Ready(_) | Checkout::Wait { open: false }
+        ));
         assert!(pool.counts().total() <= pool.size_max());
     }
 

@@ -161,7 +161,9 @@ impl State {
 
     /// Whether nothing but `group` keeps this pool from a slot.
     fn lacks_only(&self, group: &Group, of: &Starving) -> bool {
-        of.groups.iter().all(|other| other == group || self.counts.get(other).is_none_or(|count| !count.is_full()))
+        of.groups
+            .iter()
+            .all(|other| other == group || self.counts.get(other).is_none_or(|count| !count.is_full()))
     }
 
     /// Whether `share` may have a slot: there is one that nobody waits for since before `since`.

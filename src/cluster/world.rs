@@ -2,9 +2,11 @@
 //! have said so far.
 //!
 //! A [`World`] is immutable; a reload builds the next one, which takes over every pool whose configuration has
-//! not changed. `T` is a server connection; nothing here looks inside.
+//! not changed. What nobody has named in the configuration is made on demand: [`super::demand`]. `T` is a server
+//! connection; nothing here looks inside.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use crate::auth::verifier::Candidates;
 use crate::base::limits::KNOWN_SETTINGS_MAX;
 use crate::base::time::Time;
 use crate::cluster::clients::ClientLimits;
+use crate::cluster::demand::{Demand, TooMany};
 use crate::cluster::pool::{PoolState, Reserve};
 use crate::cluster::quota::{Group, Quotas, ServerLimits, Share};
 use crate::cluster::settings::Settings;
@@ -25,17 +28,34 @@ use crate::stats::Tally;
 pub struct World<T> {
     pub epoch: u64,
     pub config: Arc<Config>,
-    pub clusters: BTreeMap<Arc<Name>, Arc<Cluster<T>>>,
+    /// Those that the configuration names.
+    clusters: BTreeMap<Arc<Name>, Arc<Cluster<T>>>,
     /// By user, whatever the database.
     users: BTreeMap<Box<str>, Passwords>,
     /// The console's.
     pub admin: Passwords,
-    /// All pools, by id.
-    pub pools: Vec<Arc<Pool<T>>>,
+    /// The pools of `clusters`, by id.
+    pools: Vec<Arc<Pool<T>>>,
     /// Limits over several pools, in every world the same value: servers of former ones count too.
     pub quotas: Arc<Quotas>,
-    /// The highest id that a pool has had.
-    last_pool: u64,
+    /// Of all worlds.
+    demand: Arc<Demand<T>>,
+    pool_ids: Arc<PoolIds>,
+}
+
+/// Numbers for pools, of which none is given out twice, and what all pools share.
+#[derive(Debug, Default)]
+pub(super) struct PoolIds {
+    last: AtomicU64,
+    quotas: Arc<Quotas>,
+}
+
+impl PoolIds {
+    fn make<T>(&self, config: PoolConfig, workers: usize) -> Arc<Pool<T>> {
+        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let share = self.quotas.share(id, &config.name.user, &config.name.database);
+        Arc::new(Pool::new(id, config, workers, share))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -264,6 +284,10 @@ impl<T> World<T> {
             must_be_certified: config.general.tls_client_ca_certificate.is_some(),
             ..Passwords::default()
         };
+        let (demand, pool_ids) = match previous {
+            Some(world) => (world.demand.clone(), world.pool_ids.clone()),
+            None => Default::default(),
+        };
         let mut world = World {
             epoch: previous.map_or(1, |world| world.epoch + 1),
             config: config.clone(),
@@ -271,10 +295,12 @@ impl<T> World<T> {
             users: BTreeMap::new(),
             admin: admin.or(previous.map(|world| &world.admin)),
             pools: Vec::new(),
-            quotas: previous.map(|world| world.quotas.clone()).unwrap_or_default(),
-            last_pool: previous.map_or(0, |world| world.last_pool),
+            quotas: pool_ids.quotas.clone(),
+            demand,
+            pool_ids,
         };
         world.quotas.limit(server_limits(&config));
+        let old_pools = previous.map_or(&[][..], |world| &world.pools);
         for user in &config.users {
             let old = previous.and_then(|world| world.users.get(&*user.name));
             let passwords = Passwords::of(user, &config.general).or(old);
@@ -285,16 +311,31 @@ impl<T> World<T> {
                 if !world.clusters.contains_key(&name)
                     && let Some(user) = config.user(&user.name, &database.name)
                 {
-                    let cluster = Arc::new(world.cluster(name.clone(), user, previous));
-                    world.clusters.insert(name, cluster);
+                    let hosts = config.databases.iter().filter(|host| host.name == database.name).collect();
+                    let plan = Plan { config: &config, name: name.clone(), user, hosts };
+                    let old = previous.and_then(|world| world.clusters.get(&name));
+                    let cluster = Cluster::build(plan, old.map(|old| &**old), old_pools, &world.pool_ids);
+                    world.pools.extend(cluster.pools.iter().cloned());
+                    world.clusters.insert(name, Arc::new(cluster));
                 }
             }
         }
+        world.demand.renew(&config, &world.pool_ids);
         world
     }
 
-    pub fn cluster_of(&self, name: &Name) -> Option<&Arc<Cluster<T>>> {
-        self.clusters.get(name)
+    /// What serves a client of this name: configured, or made on demand before.
+    pub fn cluster_of(&self, name: &Name) -> Option<Arc<Cluster<T>>> {
+        self.clusters.get(name).cloned().or_else(|| self.demand.find(name))
+    }
+
+    /// The same; what the configuration allows to be made is made if it is not there. For a client that has proved who
+    /// it is: none else may have pools made.
+    pub fn cluster_for(&self, name: &Arc<Name>) -> Result<Option<Arc<Cluster<T>>>, TooMany> {
+        match self.clusters.get(name) {
+            Some(cluster) => Ok(Some(cluster.clone())),
+            None => self.demand.find_or_make(name),
+        }
     }
 
     /// The passwords of a user who is configured for some database.
@@ -302,19 +343,56 @@ impl<T> World<T> {
         self.users.get(user)
     }
 
-    /// Pools of this world that `next` does not serve any more.
-    pub fn retired<'a>(&'a self, next: &'a World<T>) -> impl Iterator<Item = &'a Arc<Pool<T>>> {
-        self.pools.iter().filter(|pool| !next.pools.iter().any(|other| Arc::ptr_eq(pool, other)))
+    /// All pools that clients of this world may use.
+    pub fn pools(&self) -> Vec<Arc<Pool<T>>> {
+        let mut pools = self.pools.clone();
+        self.demand.pools_into(&mut pools);
+        pools
     }
 
-    fn cluster(&mut self, name: Arc<Name>, user: &User, previous: Option<&World<T>>) -> Cluster<T> {
-        let config = self.config.clone();
+    /// Removes what was made on demand and is of no use any more.
+    pub fn tidy(&self, now: Time) {
+        self.demand.tidy(now);
+    }
+
+    /// Pools of this world that `next`, its successor, does not serve any more. Each is named once.
+    pub fn retired(&self, next: &World<T>) -> Vec<Arc<Pool<T>>> {
+        let replaced = |pool: &&Arc<Pool<T>>| !next.pools.iter().any(|other| Arc::ptr_eq(pool, other));
+        let mut retired: Vec<_> = self.pools.iter().filter(replaced).cloned().collect();
+        next.demand.replaced_into(&mut retired);
+        retired
+    }
+}
+
+/// What a cluster is made of.
+pub(super) struct Plan<'c> {
+    pub config: &'c Config,
+    pub name: Arc<Name>,
+    pub user: &'c User,
+    /// By shard.
+    pub hosts: Vec<&'c Database>,
+}
+
+impl<T> Cluster<T> {
+    /// `old` served the same name before, `pools` are those that may be taken over.
+    pub(super) fn build(
+        plan: Plan<'_>,
+        old: Option<&Cluster<T>>,
+        pools: &[Arc<Pool<T>>],
+        ids: &PoolIds,
+    ) -> Cluster<T> {
+        let Plan { config, name, user, hosts } = plan;
         let general = &config.general;
-        let hosts: Vec<_> = config.databases.iter().filter(|host| *host.name == *name.database).collect();
-        let pools: Vec<_> =
-            hosts.iter().map(|host| self.pool(pool_config(&config, &name, user, host), previous)).collect();
+        let workers = general.workers.max(1);
+        let pools: Vec<_> = hosts
+            .iter()
+            .map(|host| {
+                let config = pool_config(config, &name, user, host);
+                let old = pools.iter().find(|pool| pool.config == config).cloned();
+                old.unwrap_or_else(|| ids.make(config, workers))
+            })
+            .collect();
         let mode = pools.first().map_or(general.pooler_mode, |pool| pool.config.mode);
-        let old = previous.and_then(|world| world.clusters.get(&name));
         let same_pools = old.is_some_and(|old| {
             old.pools.len() == pools.len() && old.pools.iter().zip(&pools).all(|(a, b)| Arc::ptr_eq(a, b))
         });
@@ -323,10 +401,10 @@ impl<T> World<T> {
             let memory = old.memory();
             Memory { base: memory.base.clone(), known: memory.known.clone() }
         });
-        let client_limits = client_limits(&config, &name);
+        let client_limits = client_limits(config, &name);
         Cluster {
             name,
-            passwords: Passwords::of(user, &config.general).or(old.map(|old| &old.passwords)),
+            passwords: Passwords::of(user, general).or(old.map(|old| &old.passwords)),
             mode,
             prepared: match mode {
                 PoolerMode::Session => PreparedStatements::Disabled,
@@ -343,18 +421,6 @@ impl<T> World<T> {
             client_limits,
             memory: Mutex::new(memory.unwrap_or_default()),
         }
-    }
-
-    fn pool(&mut self, config: PoolConfig, previous: Option<&World<T>>) -> Arc<Pool<T>> {
-        let old = previous.and_then(|world| world.pools.iter().find(|pool| pool.config == config)).cloned();
-        let workers = self.config.general.workers.max(1);
-        let pool = old.unwrap_or_else(|| {
-            self.last_pool += 1;
-            let share = self.quotas.share(self.last_pool, &config.name.user, &config.name.database);
-            Arc::new(Pool::new(self.last_pool, config, workers, share))
-        });
-        self.pools.push(pool.clone());
-        pool
     }
 }
 

@@ -66,6 +66,19 @@ impl Effective {
     }
 }
 
+/// What is asked for a user unless something else is configured: a role whose password has expired has none.
+const AUTH_QUERY: &str = "SELECT usename, CASE WHEN valuntil < pg_catalog.now() THEN NULL ELSE passwd END \
+                          FROM pg_catalog.pg_shadow WHERE usename = $1";
+
+/// How users are looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lookup<'c> {
+    /// Whose connections are used, and in which database.
+    pub user: &'c str,
+    pub database: &'c str,
+    pub query: &'c str,
+}
+
 /// Everything that has a say.
 struct Scope<'c> {
     general: &'c General,
@@ -158,6 +171,26 @@ impl Config {
     pub fn user(&self, name: &str, database: &str) -> Option<&User> {
         let mut named = self.users.iter().filter(|user| user.name == name);
         named.clone().find(|user| user.names(database)).or_else(|| named.find(|user| user.all_databases))
+    }
+
+    /// How users of a database are looked up that users.toml does not have; none if they are not.
+    pub fn lookup(&self, database: &str) -> Option<Lookup<'_>> {
+        let general = &self.general;
+        let host = self.database(database)?;
+        Some(Lookup {
+            user: host.auth_user.as_deref().or(general.auth_user.as_deref())?,
+            database: host.auth_dbname.as_deref().or(general.auth_dbname.as_deref()).unwrap_or(&host.name),
+            query: host.auth_query.as_deref().or(general.auth_query.as_deref()).unwrap_or(AUTH_QUERY),
+        })
+    }
+
+    /// A user whom users.toml does not have, as one of a database where such users are looked up.
+    pub fn found_user(&self, name: &str, database: &str) -> Option<User> {
+        self.lookup(database)?;
+        // Nobody would ever end a pool that keeps servers open for a user who came once.
+        let min_pool_size = Some(0);
+        let (name, database) = (name.to_owned(), Some(database.to_owned()));
+        Some(User { name, database, min_pool_size, ..User::default() })
     }
 
     /// The settings of a user's pool on one host of a database.

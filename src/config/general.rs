@@ -49,6 +49,10 @@ section! {
             server_lifetime_jitter: Duration = ms(0);
             /// How long the ROLLBACK of an abandoned transaction may take before its server is closed.
             rollback_timeout: Duration = ms(5_000);
+            /// Most pairs of a database and a user that have pools without being named in the configuration.
+            dynamic_pools_max: usize = 1_000;
+            /// Such a pool is removed when it had no clients and no servers for this long.
+            dynamic_pool_timeout: Duration = ms(300_000);
             /// What to do with a server whose client left in the middle of a statement or transaction.
             connection_recovery: ConnectionRecovery = ConnectionRecovery::Recover;
             /// What to do with a client whose server broke: keep it, or close it too.
@@ -87,6 +91,16 @@ section! {
         "Authentication" {
             /// How clients prove their password. trust asks for none and plain sends it readable.
             auth_type: AuthType = AuthType::Scram;
+            /// User of users.toml whose connections look users up that users.toml does not have; unset looks nobody up.
+            auth_user: Option<String> = None;
+            /// What is asked: a name and a password or verifier for the user $1. If unset, the server's own passwords are read.
+            auth_query: Option<String> = None;
+            /// Database in which that is asked; the client's unless set.
+            auth_dbname: Option<String> = None;
+            /// How long a user who was found is not looked up again; 0 looks up at each login.
+            auth_query_ttl: Duration = ms(30_000);
+            /// The same for one who was not found.
+            auth_query_negative_ttl: Duration = ms(5_000);
             /// Hand the client's password on to the server instead of keeping passwords in users.toml.
             passthrough_auth: PassthroughAuth = PassthroughAuth::Disabled;
         }

@@ -30,6 +30,12 @@ section! {
             user: Option<String> = None;
             /// Password for that.
             password: Option<Secret> = None;
+            /// User of users.toml who looks users up; general auth_user unless set.
+            auth_user: Option<String> = None;
+            /// What is asked for them; general auth_query unless set.
+            auth_query: Option<String> = None;
+            /// Database in which that is asked; general auth_dbname unless set.
+            auth_dbname: Option<String> = None;
         }
         "Instead of the general values" {
             /// Most server connections of one pool.

@@ -156,7 +156,7 @@ impl Process {
         log::info!(
             "pgdog {} listens on {address}: {workers} workers, {} pools",
             env!("CARGO_PKG_VERSION"),
-            world.pools.len()
+            world.pools().len()
         );
         let now = clock.now();
         Ok(Process {

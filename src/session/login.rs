@@ -313,7 +313,7 @@ mod tests {
         };
         let config = crate::config::load::build(&sources).into_result().unwrap().0;
         let world = crate::cluster::world::World::<()>::build(Arc::new(config), None);
-        let config = world.pools[0].config.clone();
+        let config = world.pools()[0].config.clone();
         let mut login = Login::new(&config, Time::ZERO);
         let mut outbox = Outbox::default();
         login.begin(&config, true, &mut outbox);

@@ -576,7 +576,7 @@ impl<S> Session<S> {
     fn look_up_cluster(&mut self, cx: &Cx<'_, S>) {
         if self.epoch != cx.world.epoch {
             self.epoch = cx.world.epoch;
-            self.cluster = self.who.name.as_ref().and_then(|name| cx.world.cluster_of(name)).cloned();
+            self.cluster = self.who.name.as_ref().and_then(|name| cx.world.cluster_of(name));
         }
     }
 

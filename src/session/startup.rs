@@ -229,7 +229,7 @@ impl<S> Session<S> {
         let target = if *name.database == *config.admin.name {
             if *name.user == *config.admin.user { Target::Console } else { Target::Nobody }
         } else if let Some(cluster) = cx.world.cluster_of(name) {
-            Target::Cluster(cluster.clone())
+            Target::Cluster(cluster)
         } else if let Some(passwords) = cx.world.passwords_of(&name.user) {
             Target::NoDatabase(passwords.clone())
         } else {

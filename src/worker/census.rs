@@ -56,7 +56,7 @@ impl<N: Net> Worker<N> {
         let world = self.world.clone();
         let is = |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
         let mut any = false;
-        for pool in &world.pools {
+        for pool in &world.pools() {
             let name = &pool.config.name;
             if is(&scope.user, &name.user) && is(&scope.database, &name.database) {
                 any = true;
@@ -133,7 +133,7 @@ impl<N: Net> Worker<N> {
         Snapshot {
             clients: Vec::new(),
             servers: Vec::new(),
-            pools: self.world.pools.iter().map(|pool| self.pool_row(pool)).collect(),
+            pools: self.world.pools().iter().map(|pool| self.pool_row(pool)).collect(),
             config: self.world.config.show().collect(),
             now_unix,
         }

@@ -229,7 +229,7 @@ impl<N: Net> Worker<N> {
             }
             Unbound::Opened => {
                 let (pool, token) = (server.pool.clone(), server.home.token);
-                if let Some(cluster) = self.world.clusters.get(&pool.config.name)
+                if let Some(cluster) = self.world.cluster_of(&pool.config.name)
                     && cluster.pools.iter().any(|of| Arc::ptr_eq(of, &pool))
                 {
                     // Clients that log in from now on need no server for that.

@@ -87,7 +87,7 @@ impl Shutdown {
             Stage::Draining { .. } | Stage::Cancelling { .. } | Stage::Terminating { .. }
                 if everybody_gone =>
             {
-                for pool in &world.pools {
+                for pool in world.pools() {
                     let (servers, _) = pool.lock().state.retire();
                     for server in servers {
                         common.post(server.home.worker, Mail::Close { server });
@@ -110,7 +110,7 @@ impl Shutdown {
                 self.stage = Stage::Ended;
             }
             Stage::Parting { until, .. } => {
-                let left: usize = world.pools.iter().map(|pool| pool.lock().state.counts().total()).sum();
+                let left: usize = world.pools().iter().map(|pool| pool.lock().state.counts().total()).sum();
                 self.stage = match left {
                     0 => Stage::Ended,
                     _ => Stage::Parting { until, look: now + LOOK_INTERVAL },

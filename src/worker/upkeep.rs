@@ -31,7 +31,8 @@ impl Upkeep {
         if period_over {
             self.period_began = now;
         }
-        for pool in &world.pools {
+        world.tidy(now);
+        for pool in &world.pools() {
             let config = &pool.config;
             let since = idle_since(now, Some(config.idle_timeout));
             let (gone, mut open) = {

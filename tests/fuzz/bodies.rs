@@ -362,7 +362,7 @@ pub fn config(data: &[u8]) {
         let config = Arc::new(config);
         let world: World<()> = World::build(config.clone(), None);
         let next = World::build(config, Some(&world));
-        assert_eq!(world.retired(&next).count(), 0, "the same configuration changes its pools");
+        assert_eq!(world.retired(&next).len(), 0, "the same configuration changes its pools");
     }
 }
 

@@ -12,6 +12,7 @@ from checks import Sampler, backends
 from harness import wait_until
 from pgwire import build as b
 from pgwire.client import ServerError, Wire, retry
+from pgwire.decode import Message
 from postgres import Cluster
 from target import Database, User
 
@@ -204,6 +205,11 @@ def test_the_reserve_opens_for_who_has_waited_and_closes_behind_it(cluster: Clus
 # ------------------------------------------------------------------ query_size_limit
 
 
+def batch(wire: Wire, *messages: bytes) -> list[Message]:
+    wire.send(*messages)
+    return wire.until("Z")
+
+
 def long_query(length: int) -> bytes:
     return b.query("SELECT 1 /* " + "x" * (length - 17) + " */")
 
@@ -213,7 +219,7 @@ def test_a_statement_above_query_size_limit_is_refused_and_the_session_goes_on(c
     with pgdog.connect() as wire:
 
         def refused(*messages: bytes) -> list[str]:
-            answer = wire.ask(*messages)
+            answer = batch(wire, *messages)
             (error,) = [message for message in answer if message.kind == "E"]
             assert (error.fields()["C"], error.fields()["V"]) == ("54000", "ERROR"), error.fields()
             return [message.kind for message in answer]
@@ -229,10 +235,10 @@ def test_a_statement_above_query_size_limit_is_refused_and_the_session_goes_on(c
         wire.ask("ROLLBACK")
         long = "SELECT 1 /*" + "x" * 2000 + "*/"
         for name in ("", "named"):
-            kinds = refused(b.parse(name, long), b.bind("", name), b.execute(), b.sync())
+            kinds = refused(b.parse(name, long), b.bind((), name), b.execute(), b.sync())
             assert kinds == ["E", "Z"]
         assert wire.status == "I"
-        answer = wire.ask(b.parse("", "SELECT 5"), b.bind(), b.execute(), b.sync())
+        answer = batch(wire, b.parse("", "SELECT 5"), b.bind(), b.execute(), b.sync())
         assert [message.kind for message in answer] == ["1", "2", "D", "C", "Z"]
         # A pipeline: what is ahead of it is answered, what is behind it up to the Sync is not run.
         kinds = refused(b.parse("", "SELECT 6"), b.bind(), b.execute(), b.parse("", long), b.bind(), b.execute(), b.sync())
@@ -243,10 +249,10 @@ def test_a_statement_above_query_size_limit_is_refused_and_the_session_goes_on(c
 def test_query_size_limit_warns_by_default(cluster: Cluster, start) -> None:  # noqa: ANN001
     pgdog = start(cluster, query_size_limit=1000)
     with pgdog.connect() as wire:
-        assert [message.kind for message in wire.ask(long_query(200_000))] == ["T", "D", "C", "Z"]
+        assert [message.kind for message in batch(wire, long_query(200_000))] == ["T", "D", "C", "Z"]
         long = "SELECT 1 /*" + "secret" * 2000 + "*/"
         for name in ("", "named"):
-            answer = wire.ask(b.parse(name, long), b.bind("", name), b.execute(), b.sync())
+            answer = batch(wire, b.parse(name, long), b.bind((), name), b.execute(), b.sync())
             assert [message.kind for message in answer] == ["1", "2", "D", "C", "Z"]
     log = pgdog.log_text()
     assert log.count("above query_size_limit") == 3, log

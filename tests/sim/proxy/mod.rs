@@ -176,7 +176,7 @@ impl Run {
                 Worker::new(id as u16, worker_net, common.clone(), world.clone(), sealer.clone(), worker_rng);
             drivers.push(Driver::new(worker, &net, *poll, &shared));
         }
-        let watches = world.pools.iter().cloned().map(Watch::new).collect();
+        let watches = world.pools().into_iter().map(Watch::new).collect();
         let operator = (!scene.commands.is_empty())
             .then(|| Operator::new(&net, proxy_address(), seed, scene.commands.clone()));
         let intruders = (0..scene.intruders).map(|_| {
@@ -339,6 +339,7 @@ impl Run {
         if let Some(fault) = self.host.faults.pop() {
             return Err(format!("a server could not read what it was sent: {fault}"));
         }
+        self.watch_new();
         let slots: usize = self.watches.iter().map(|watch| watch.pool.lock().state.size_max()).sum();
         let clients = self.host.clients();
         // Who did not go in its time is left without a word, and hears of that a little later.
@@ -503,9 +504,8 @@ impl Run {
         self.common.shared.statements().set_limit(config.general.prepared_statements_limit);
         let world = Arc::new(World::build(Arc::new(config), Some(&self.world)));
         replace_world(&self.world, &world, &self.sealer, &self.common);
-        let new = world.retired(&self.world).cloned().map(Watch::new);
-        self.watches.extend(new);
         self.world = world;
+        self.watch_new();
     }
 
     // ----------------------------------------------------------------------------------------- faults
@@ -728,11 +728,20 @@ impl Run {
         self.net.advance(next);
     }
 
+    /// Pools come with reloads, and on demand.
+    fn watch_new(&mut self) {
+        for pool in self.world.pools() {
+            if !self.watches.iter().any(|watch| Arc::ptr_eq(&watch.pool, &pool)) {
+                self.watches.push(Watch::new(pool));
+            }
+        }
+    }
+
     fn double_checkin(&mut self) {
         if !self.shared.lock().has(SimBug::DoubleCheckin) || self.rng.below(2_000) != 0 {
             return;
         }
-        let pool = &self.world.pools[0];
+        let pool = &self.world.pools()[0];
         let open = {
             let mut shelf = pool.lock();
             if shelf.state.counts().busy == 0 {
@@ -763,7 +772,9 @@ impl Run {
         }
         let most = users.into_values().max().unwrap_or(0);
         if of_database.is_some_and(|limit| all > limit) || of_user.is_some_and(|limit| most > limit) {
-            return Err(format!("{all} servers, {most} of one user; {of_database:?} and {of_user:?} are allowed"));
+            return Err(format!(
+                "{all} servers, {most} of one user; {of_database:?} and {of_user:?} are allowed"
+            ));
         }
         Ok(())
     }
@@ -796,7 +807,7 @@ impl Run {
         self.until_rest(false)?;
         // As at a shutdown.
         self.is_closing = true;
-        for pool in &self.world.pools {
+        for pool in self.world.pools() {
             let (servers, _) = pool.lock().state.retire();
             for server in servers {
                 self.common.post(server.home.worker, Mail::Close { server });
@@ -859,7 +870,8 @@ impl Run {
         let report = &mut self.report;
         report.hash = self.net.trace_hash();
         report.simulated = self.net.now().since(Time::ZERO);
-        *report.marks.entry("a pool starves under a limit over several").or_default() += u64::from(self.starved);
+        *report.marks.entry("a pool starves under a limit over several").or_default() +=
+            u64::from(self.starved);
         for (name, count) in self.net.counters() {
             *report.faults.entry(name).or_default() += count;
         }
