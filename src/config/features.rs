@@ -199,10 +199,6 @@ fn refuse_databases(config: &Config, places: &Places, problems: &mut Vec<Problem
     for (index, database) in config.databases.iter().enumerate() {
         let name = &database.name;
         let mut refuse = |key, text: String| problems.push(places.find("databases", index, key).error(text));
-        if database.host.starts_with('/') {
-            let text = "Unix sockets are not in this version: host must be a name or an address";
-            refuse("host", format!("database {name:?}: {text}"));
-        }
         if database.resharding_only {
             continue;
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::choices::*;
 use super::section::section;
-use super::value::Limit;
+use super::value::{FileMode, Limit};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -21,6 +21,11 @@ section! {
             host: String = "0.0.0.0".to_owned();
             /// Port that clients connect to.
             port: u16 = 6432;
+            /// Directory in which clients find a Unix socket too, named .s.PGSQL. and the port; with @ ahead, a name in the
+            /// abstract namespace (Linux). Unset is none.
+            unix_socket_dir: Option<String> = None;
+            /// Permissions of the Unix socket, octal.
+            unix_socket_mode: FileMode = FileMode(0o777);
             /// Threads that carry clients; 0 counts as 1.
             workers: usize = 2;
         }

@@ -16,7 +16,7 @@ section! {
             name: String = String::new();
             /// What the server is to its shard.
             role: Role = Role::Primary;
-            /// Name or address of the server.
+            /// Name or address of the server, or the directory of its Unix socket.
             host: String = String::new();
             /// Its port.
             port: u16 = 5432;

@@ -33,7 +33,7 @@ pub use lists::*;
 pub use problem::{Problem, Severity};
 pub use secret::Secret;
 pub use sections::*;
-pub use value::Limit;
+pub use value::{FileMode, Limit};
 
 /// Everything that is configured.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -182,6 +182,24 @@ macro_rules! whole_numbers {
 
 whole_numbers!(u8, u16, u32, u64, usize, i64);
 
+/// Permissions of a file, written as octal digits in quotes: a TOML number would be taken for a decimal one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileMode(pub u32);
+
+impl Setting for FileMode {
+    fn read(raw: Raw<'_>) -> Read<FileMode> {
+        let text = raw.string()?;
+        match u32::from_str_radix(text, 8) {
+            Ok(mode) if mode <= 0o777 && !text.starts_with('+') => Ok(FileMode(mode)),
+            _ => raw.refuse("octal digits in quotes, up to \"0777\""),
+        }
+    }
+
+    fn shown(&self) -> Shown {
+        Shown::Text(format!("{:04o}", self.0))
+    }
+}
+
 /// A number of which 0 means that there is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit(usize);

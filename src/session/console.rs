@@ -126,7 +126,7 @@ impl<S> Session<S> {
             user: who.user().to_owned(),
             database: who.database().to_owned(),
             addr: who.peer.to_string(),
-            port: who.port,
+            port: who.peer.port(),
             state,
             connected_micros: now.since(who.connected).as_micros() as u64,
             last_request_micros: now.since(who.last_request).as_micros() as u64,

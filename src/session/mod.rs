@@ -35,12 +35,12 @@ mod startup;
 mod state;
 mod statements;
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 pub use cleanup::{Closing, Unbound};
 pub use console::PARAMETERS as CONSOLE_PARAMETERS;
 
+use crate::base::address::Origin;
 use crate::base::chunk::Chunks;
 use crate::base::limits::{FAREWELL_TIMEOUT, OWN_BYTES_MAX, SMALL_OUTBOX_BYTES};
 use crate::base::outbox::{Outbox, Source};
@@ -140,8 +140,7 @@ impl CancelKey {
 /// What the console shows of a client.
 #[derive(Clone, Debug)]
 pub struct Who {
-    pub peer: IpAddr,
-    pub port: u16,
+    pub peer: Origin,
     /// Database and user; none before the startup packet.
     pub name: Option<Arc<Name>>,
     pub connected: Time,
@@ -195,10 +194,9 @@ pub enum Side {
 }
 
 impl Who {
-    fn new(peer: SocketAddr, now: Time) -> Who {
+    fn new(peer: Origin, now: Time) -> Who {
         Who {
-            peer: peer.ip(),
-            port: peer.port(),
+            peer,
             name: None,
             connected: now,
             last_request: now,
@@ -223,7 +221,7 @@ impl Who {
 }
 
 impl<S> Session<S> {
-    pub fn new(id: u64, socket: S, peer: SocketAddr, key: CancelKey, cx: &Cx<'_, S>) -> Session<S> {
+    pub fn new(id: u64, socket: S, peer: Origin, key: CancelKey, cx: &Cx<'_, S>) -> Session<S> {
         let until = cx.now + cx.world.config.general.client_login_timeout;
         Session {
             id,

@@ -134,9 +134,10 @@ impl Wish {
 
 impl<S> Session<S> {
     pub(super) fn on_startup_bytes(&mut self, cx: &mut Cx<'_, S>) {
+        let may_seal = self.may_seal(cx);
         while let State::Startup { asked, .. } = &mut self.state {
             let first = self.client.inbound.relay.unparsed().first();
-            if first == Some(&TLS_HANDSHAKE) && cx.offers_tls && *asked == Asked::default() {
+            if first == Some(&TLS_HANDSHAKE) && may_seal && *asked == Asked::default() {
                 // No SSLRequest: the handshake itself (PostgreSQL 17: sslnegotiation=direct).
                 *asked = Asked { ssl: true, gss: true };
                 return cx.actions.push(Action::Seal { direct: true });
@@ -155,9 +156,10 @@ impl<S> Session<S> {
     }
 
     fn on_packet(&mut self, opener: Opener, cx: &mut Cx<'_, S>) {
+        let may_seal = self.may_seal(cx);
         let State::Startup { asked, .. } = &mut self.state else { return };
         match opener {
-            Opener::Ssl if cx.offers_tls && !asked.ssl => {
+            Opener::Ssl if may_seal && !asked.ssl => {
                 *asked = Asked { ssl: true, gss: true };
                 if !self.client.inbound.relay.is_empty() {
                     // PostgreSQL: CVE-2021-23214. It would be taken for what the handshake has protected.
@@ -191,11 +193,17 @@ impl<S> Session<S> {
         }
     }
 
+    /// As PostgreSQL: what goes over a Unix socket needs no encryption, and gets none.
+    fn may_seal(&self, cx: &Cx<'_, S>) -> bool {
+        cx.offers_tls && !self.who.peer.is_unix()
+    }
+
     fn on_wish(&mut self, wish: Wish, version: u32, cx: &mut Cx<'_, S>) {
         if cx.draining {
             return self.fail(ClientError::ShuttingDown, cx);
         }
         if cx.world.config.general.tls_client_required
+            && !self.who.peer.is_unix()
             && matches!(self.state, State::Startup { peer: None, .. })
         {
             return self.fail(ClientError::EncryptionRequired, cx);

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use crate::admin::{ClientRow, Command, ServerRow};
+use crate::base::address::Origin;
 use crate::base::sync::Mutex;
 use crate::cluster::pool::{Ticket, WorkerId};
 use crate::cluster::shared::Shared;
@@ -29,7 +30,7 @@ pub enum Mail<S> {
     /// A client has connected.
     Client {
         socket: S,
-        peer: SocketAddr,
+        peer: Origin,
     },
     /// A server for a waiter of this worker.
     Grant {

@@ -1,9 +1,8 @@
 //! Sessions at work: their reads and writes, and the actions that they ask for.
 
-use std::net::SocketAddr;
-
 use log::Level;
 
+use crate::base::address::Origin;
 use crate::base::limits::{INCOMPLETE_FRAMES_BYTES_MAX, READS_PER_TURN_MAX};
 use crate::base::outbox::{Outbox, Piece};
 use crate::cluster::pool::{Checkout, Ticket};
@@ -18,7 +17,7 @@ use crate::worker::mail::{Asker, Mail, Order};
 use crate::worker::{Entry, Line, Worker};
 
 impl<N: Net> Worker<N> {
-    pub(super) fn on_client(&mut self, mut line: Line<N>, peer: SocketAddr) {
+    pub(super) fn on_client(&mut self, mut line: Line<N>, peer: Origin) {
         let token = self.table.insert(Entry::Away);
         if let Err(error) = self.net.register(&mut line.socket, token, false) {
             log::error!("cannot wait for a client: {error}");

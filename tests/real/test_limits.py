@@ -211,7 +211,7 @@ def batch(wire: Wire, *messages: bytes) -> list[Message]:
 
 
 def long_query(length: int) -> bytes:
-    return b.query("SELECT 1 /* " + "x" * (length - 17) + " */")
+    return b.query("SELECT 1 /* " + "x" * (length - 16) + " */")
 
 
 def test_a_statement_above_query_size_limit_is_refused_and_the_session_goes_on(cluster: Cluster, start) -> None:  # noqa: ANN001
@@ -235,13 +235,13 @@ def test_a_statement_above_query_size_limit_is_refused_and_the_session_goes_on(c
         wire.ask("ROLLBACK")
         long = "SELECT 1 /*" + "x" * 2000 + "*/"
         for name in ("", "named"):
-            kinds = refused(b.parse(name, long), b.bind((), name), b.execute(), b.sync())
+            kinds = refused(b.parse(long, name), b.bind((), name), b.execute(), b.sync())
             assert kinds == ["E", "Z"]
         assert wire.status == "I"
-        answer = batch(wire, b.parse("", "SELECT 5"), b.bind(), b.execute(), b.sync())
+        answer = batch(wire, b.parse("SELECT 5"), b.bind(), b.execute(), b.sync())
         assert [message.kind for message in answer] == ["1", "2", "D", "C", "Z"]
         # A pipeline: what is ahead of it is answered, what is behind it up to the Sync is not run.
-        kinds = refused(b.parse("", "SELECT 6"), b.bind(), b.execute(), b.parse("", long), b.bind(), b.execute(), b.sync())
+        kinds = refused(b.parse("SELECT 6"), b.bind(), b.execute(), b.parse(long), b.bind(), b.execute(), b.sync())
         assert kinds == ["1", "2", "D", "C", "E", "Z"]
     assert memory(pgdog.pid) < 60_000, "kilobytes"
 
@@ -252,7 +252,7 @@ def test_query_size_limit_warns_by_default(cluster: Cluster, start) -> None:  # 
         assert [message.kind for message in batch(wire, long_query(200_000))] == ["T", "D", "C", "Z"]
         long = "SELECT 1 /*" + "secret" * 2000 + "*/"
         for name in ("", "named"):
-            answer = batch(wire, b.parse(name, long), b.bind((), name), b.execute(), b.sync())
+            answer = batch(wire, b.parse(long, name), b.bind((), name), b.execute(), b.sync())
             assert [message.kind for message in answer] == ["1", "2", "D", "C", "Z"]
     log = pgdog.log_text()
     assert log.count("above query_size_limit") == 3, log

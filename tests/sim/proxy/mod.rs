@@ -407,7 +407,7 @@ impl Run {
             if let Some((worker, to)) = fewest {
                 to.clients.fetch_add(1, Ordering::Relaxed);
                 let socket = Line::plain(Wire::accepted(socket, &self.net, &self.shared));
-                let peer = SocketAddr::from(([10, 0, 1, 1], 40_000));
+                let peer = SocketAddr::from(([10, 0, 1, 1], 40_000)).into();
                 self.common.post(worker as u16, Mail::Client { socket, peer });
             }
             return true;
