@@ -8,6 +8,7 @@ import stat
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from checks import backends
 from harness import temporary_directory, wait_until
 from pgwire import build as b
 from pgwire.client import Wire, cancel
-from postgres import Cluster
+from postgres import Cluster, create_application
 from target import ADMIN_PASSWORD, Database, Pgdog, table
 
 pytestmark = pytest.mark.pgdog
@@ -101,9 +102,19 @@ def test_an_abstract_name(cluster: Cluster, start) -> None:  # noqa: ANN001
         assert wire.value("SELECT current_user") == "app"
 
 
+@pytest.fixture(scope="module")
+def local() -> Iterator[Cluster]:
+    """A cluster whose users may log in over its Unix socket only."""
+    made = Cluster("local", hba="local all postgres trust\nlocal all all scram-sha-256\nhost all postgres all trust\n")
+    create_application(made)
+    yield made
+    made.stop()
+
+
 @pytest.mark.parametrize("tls_verify", ["prefer", "verify_full"])
-def test_servers_over_a_unix_socket(tls_verify: str, cluster: Cluster, start) -> None:  # noqa: ANN001
+def test_servers_over_a_unix_socket(tls_verify: str, local: Cluster, start) -> None:  # noqa: ANN001
     """As libpq: no encryption is asked for there, whatever is demanded elsewhere."""
+    cluster = local
     pgdog = start(cluster, [Database(cluster, options={"host": str(cluster.directory)})], tls_verify=tls_verify)
     with pgdog.connect() as wire:
         assert wire.value("SELECT coalesce(client_addr::text, 'local') FROM pg_stat_activity WHERE pid = pg_backend_pid()") == "local"
