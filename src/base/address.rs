@@ -44,6 +44,59 @@ pub fn socket_name(directory: &str, port: u16) -> String {
 /// The most bytes of a socket's name that every system can bind (`sun_path`), its NUL aside.
 pub const SOCKET_NAME_BYTES_MAX: usize = 107;
 
+/// Addresses that have their first bits in common; or all Unix sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    Ip { address: IpAddr, bits: u8 },
+    Unix,
+}
+
+impl Network {
+    /// `10.0.0.0/8`, `::1`, `unix`.
+    pub fn parse(text: &str) -> Option<Network> {
+        if text == "unix" {
+            return Some(Network::Unix);
+        }
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address, Some(bits.parse().ok()?)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().ok()?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let bits = bits.unwrap_or(most);
+        (bits <= most).then_some(Network::Ip { address, bits })
+    }
+
+    pub fn contains(self, origin: Origin) -> bool {
+        match (self, origin) {
+            (Network::Unix, Origin::Unix) => true,
+            (Network::Ip { address, bits }, Origin::Ip(other)) => {
+                match (address, other.ip().to_canonical()) {
+                    (IpAddr::V4(a), IpAddr::V4(b)) => {
+                        let differing = (a.to_bits() ^ b.to_bits()).leading_zeros();
+                        differing >= u32::from(bits)
+                    }
+                    (IpAddr::V6(a), IpAddr::V6(b)) => {
+                        let differing = (a.to_bits() ^ b.to_bits()).leading_zeros();
+                        differing >= u32::from(bits)
+                    }
+                    _ => false,
+                }
+            }
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Network::Ip { address, bits } => write!(f, "{address}/{bits}"),
+            Network::Unix => f.write_str("unix"),
+        }
+    }
+}
+
 /// Where a client comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -102,6 +155,26 @@ mod tests {
         assert_eq!(Address::of_host("::1", 5), ip("[::1]:5"));
         assert_eq!(Address::of_host("10.0.0.1", 5), ip("10.0.0.1:5"));
         assert_eq!(Address::of_host("db.example", 5), None);
+    }
+
+    #[test]
+    fn networks() {
+        let contains = |network: &str, ip: &str| {
+            let address = SocketAddr::new(ip.parse().unwrap(), 1);
+            Network::parse(network).unwrap().contains(Origin::Ip(address))
+        };
+        assert!(contains("10.0.0.0/8", "10.255.0.1") && !contains("10.0.0.0/8", "11.0.0.0"));
+        assert!(contains("10.0.0.1", "10.0.0.1") && !contains("10.0.0.1", "10.0.0.0"));
+        assert!(contains("10.0.0.1", "::ffff:10.0.0.1"), "as a socket for both families reports it");
+        assert!(contains("fe80::/10", "fe80::1") && !contains("fe80::/10", "::1"));
+        assert!(contains("0.0.0.0/0", "1.2.3.4") && !contains("0.0.0.0/0", "::1"));
+        assert!(contains("::/0", "::1"));
+        let unix = Network::parse("unix").unwrap();
+        assert!(unix.contains(Origin::Unix) && !Network::parse("::/0").unwrap().contains(Origin::Unix));
+        for bad in ["", "10.0.0.0/33", "::/129", "10.0.0/8", "x", "10.0.0.0/", "10.0.0.0/-1"] {
+            assert_eq!(Network::parse(bad), None, "{bad}");
+        }
+        assert_eq!(Network::parse("::1").unwrap().to_string(), "::1/128");
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub const CHUNKS_KEPT_MAX: [usize; 3] = [256, 64, 8];
 
 /// A startup packet, as PostgreSQL's MAX_STARTUP_PACKET_LENGTH.
 pub const STARTUP_PACKET_BYTES_MAX: usize = 10_000;
+/// A header of the PROXY protocol, with everything that may follow the addresses in it.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4096;
 /// A password or SASL message, as PostgreSQL's PG_MAX_AUTH_TOKEN_LENGTH (65,535) less what nobody needs.
 pub const AUTH_MESSAGE_BYTES_MAX: usize = 4096;
 /// Client messages that PostgreSQL bounds by PQ_SMALL_MESSAGE_LIMIT: Close, Describe, Execute, Flush, Sync …

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::choices::*;
 use super::section::section;
 use super::value::{FileMode, Limit};
+use crate::base::address::Network;
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -26,6 +27,9 @@ section! {
             unix_socket_dir: Option<String> = None;
             /// Permissions of the Unix socket, octal.
             unix_socket_mode: FileMode = FileMode(0o777);
+            /// Addresses of load balancers, such as ["10.0.0.0/8", "unix"]: from these a connection has to begin with a header
+            /// of the PROXY protocol, version 2, which says where the client comes from.
+            proxy_protocol_from: Vec<Network> = Vec::new();
             /// Threads that carry clients; 0 counts as 1.
             workers: usize = 2;
         }
@@ -74,6 +78,8 @@ section! {
             dns_ttl: Option<Duration> = None;
         }
         "Clients" {
+            /// Append the client's address to its application_name.
+            application_name_add_host: bool = false;
             /// Most clients, the console's aside: who comes beyond that gets SQLSTATE 53300. 0 is no limit.
             max_client_conn: Limit = Limit::NONE;
             /// Most clients of one database; 0 is no limit.

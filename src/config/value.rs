@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::secret::Secret;
+use crate::base::address::Network;
 
 /// A value before it has a type.
 #[derive(Clone, Copy)]
@@ -197,6 +198,21 @@ impl Setting for FileMode {
 
     fn shown(&self) -> Shown {
         Shown::Text(format!("{:04o}", self.0))
+    }
+}
+
+impl Setting for Network {
+    fn read(raw: Raw<'_>) -> Read<Network> {
+        match Network::parse(raw.string()?) {
+            Some(network) => Ok(network),
+            None => raw.refuse(
+                "an address, one with the number of its first bits such as \"10.0.0.0/8\", or \"unix\"",
+            ),
+        }
+    }
+
+    fn shown(&self) -> Shown {
+        Shown::Text(self.to_string())
     }
 }
 

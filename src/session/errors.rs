@@ -6,11 +6,14 @@ use crate::base::outbox::Outbox;
 use crate::cluster::clients::Full;
 use crate::cluster::world::OpenFailure;
 use crate::wire::error::{self, Severity, SqlState};
+use crate::wire::proxy::ProxyFault;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientError {
     /// The startup packet makes no sense.
     BadStartup(String),
+    /// What a load balancer has to send first is not there, or makes no sense.
+    BadProxyHeader(ProxyFault),
     UnsupportedVersion(u32),
     /// Something came behind an SSLRequest before the answer to it.
     DataBeforeHandshake,
@@ -130,6 +133,7 @@ impl ClientError {
     pub fn state(&self) -> SqlState {
         match self {
             BadStartup(_)
+            | BadProxyHeader(_)
             | BadPasswordMessage(_)
             | DataBeforeHandshake
             | BadMessageLength { .. }
@@ -168,6 +172,12 @@ impl ClientError {
     pub fn text(&self) -> String {
         match self {
             BadStartup(text) => format!("invalid startup packet: {text}"),
+            BadProxyHeader(fault) => match fault {
+                ProxyFault::NoHeader => {
+                    "this address has to send a header of the PROXY protocol, version 2, first".into()
+                }
+                fault => format!("invalid header of the PROXY protocol: {fault:?}"),
+            },
             UnsupportedVersion(version) => {
                 format!(
                     "unsupported frontend protocol {}.{}: server supports 3.0 to 3.2",

@@ -233,7 +233,7 @@ impl<S> Session<S> {
             },
             links: Vec::new(),
             armed: Time::NEVER,
-            state: State::Startup { until, asked: Asked::default(), peer: None },
+            state: State::Startup { until, asked: Asked::of(peer, &cx.world.config.general), peer: None },
             cluster: None,
             epoch: cx.world.epoch,
             settings: Arc::default(),

@@ -9,12 +9,13 @@ use crate::auth::scram::EndPoint;
 use crate::auth::scram::server::{ServerBinding, ServerChallenged, ServerStart};
 use crate::auth::secret::Password;
 use crate::auth::verifier::{Candidates, Iterations, Verifier};
+use crate::base::address::Origin;
 use crate::base::bytes::Bytes;
 use crate::base::limits::{AUTH_MESSAGE_BYTES_MAX, CANCEL_TIMEOUT};
 use crate::base::time::Time;
 use crate::cluster::settings::{Settings, Within, difference, is_plain};
 use crate::cluster::world::{Known, Name, Passwords, StartupSettings};
-use crate::config::{AuthType, Secret};
+use crate::config::{AuthType, General, Secret};
 use crate::session::console::{self, Console};
 use crate::session::cx::{Action, Answer, Ask, Cx};
 use crate::session::errors::ClientError;
@@ -22,9 +23,12 @@ use crate::session::exchange::Note;
 use crate::session::inbound::Next;
 use crate::session::{ServerCluster, Session, State, discard_all, send_queries};
 use crate::wire::error;
+use crate::wire::proxy::{self, Source};
 use crate::wire::startup::{self, Packet, Startup, StartupFault};
 use crate::wire::{BackendKey, TxStatus, encode};
 
+/// PostgreSQL's NAMEDATALEN, its NUL aside.
+const APPLICATION_NAME_BYTES_MAX: usize = 63;
 /// Authentication, key and ReadyForQuery at a login take less.
 const LOGIN_BYTES: usize = 64;
 
@@ -33,6 +37,17 @@ const LOGIN_BYTES: usize = 64;
 pub struct Asked {
     ssl: bool,
     gss: bool,
+    /// A load balancer: its word about its client comes first.
+    owes_header: bool,
+    /// Over a Unix socket, whoever is behind it: needs no encryption and gets none, as with PostgreSQL.
+    is_local: bool,
+}
+
+impl Asked {
+    pub fn of(peer: Origin, general: &General) -> Asked {
+        let owes_header = general.proxy_protocol_from.iter().any(|network| network.contains(peer));
+        Asked { owes_header, is_local: peer.is_unix(), ..Asked::default() }
+    }
 }
 
 /// A client that has to prove who it is.
@@ -134,12 +149,29 @@ impl Wish {
 
 impl<S> Session<S> {
     pub(super) fn on_startup_bytes(&mut self, cx: &mut Cx<'_, S>) {
-        let may_seal = self.may_seal(cx);
         while let State::Startup { asked, .. } = &mut self.state {
+            if asked.owes_header {
+                match proxy::parse(self.client.inbound.relay.unparsed()) {
+                    Ok(None) => return,
+                    Ok(Some((source, length))) => {
+                        asked.owes_header = false;
+                        match source {
+                            Source::Sender => {}
+                            Source::Ip(address) => self.who.peer = Origin::Ip(address),
+                            Source::Unix => self.who.peer = Origin::Unix,
+                        }
+                        self.client.inbound.relay.advance(length);
+                        self.free_sent();
+                        continue;
+                    }
+                    Err(fault) => return self.fail(ClientError::BadProxyHeader(fault), cx),
+                }
+            }
+            let may_seal = cx.offers_tls && !asked.is_local;
             let first = self.client.inbound.relay.unparsed().first();
-            if first == Some(&TLS_HANDSHAKE) && may_seal && *asked == Asked::default() {
+            if first == Some(&TLS_HANDSHAKE) && may_seal && !asked.ssl && !asked.gss {
                 // No SSLRequest: the handshake itself (PostgreSQL 17: sslnegotiation=direct).
-                *asked = Asked { ssl: true, gss: true };
+                (asked.ssl, asked.gss) = (true, true);
                 return cx.actions.push(Action::Seal { direct: true });
             }
             match startup::parse(self.client.inbound.relay.unparsed()) {
@@ -156,11 +188,11 @@ impl<S> Session<S> {
     }
 
     fn on_packet(&mut self, opener: Opener, cx: &mut Cx<'_, S>) {
-        let may_seal = self.may_seal(cx);
         let State::Startup { asked, .. } = &mut self.state else { return };
+        let may_seal = cx.offers_tls && !asked.is_local;
         match opener {
             Opener::Ssl if may_seal && !asked.ssl => {
-                *asked = Asked { ssl: true, gss: true };
+                (asked.ssl, asked.gss) = (true, true);
                 if !self.client.inbound.relay.is_empty() {
                     // PostgreSQL: CVE-2021-23214. It would be taken for what the handshake has protected.
                     return self.fail(ClientError::DataBeforeHandshake, cx);
@@ -193,23 +225,21 @@ impl<S> Session<S> {
         }
     }
 
-    /// As PostgreSQL: what goes over a Unix socket needs no encryption, and gets none.
-    fn may_seal(&self, cx: &Cx<'_, S>) -> bool {
-        cx.offers_tls && !self.who.peer.is_unix()
-    }
-
     fn on_wish(&mut self, wish: Wish, version: u32, cx: &mut Cx<'_, S>) {
         if cx.draining {
             return self.fail(ClientError::ShuttingDown, cx);
         }
         if cx.world.config.general.tls_client_required
-            && !self.who.peer.is_unix()
-            && matches!(self.state, State::Startup { peer: None, .. })
+            && matches!(self.state, State::Startup { peer: None, asked: Asked { is_local: false, .. }, .. })
         {
             return self.fail(ClientError::EncryptionRequired, cx);
         }
         if version & 0xffff < 2 {
             self.key.shorten();
+        }
+        let mut wish = wish;
+        if cx.world.config.general.application_name_add_host {
+            add_host(&mut wish.settings, self.who.peer);
         }
         // The name as it is configured is shared by all who come with it.
         let known = cx.world.cluster_of(&wish.name).map(|cluster| cluster.name.clone());
@@ -611,6 +641,27 @@ impl<S> Session<S> {
     }
 }
 
+/// Appends the client's address to its application_name, of which the server keeps 63 bytes: the address above all.
+fn add_host(settings: &mut StartupSettings, peer: Origin) {
+    let address = match peer {
+        Origin::Ip(address) => format!(" - {address}"),
+        Origin::Unix => " - unix".to_owned(),
+    };
+    let is_name = |(name, _): &&mut (Box<str>, Box<[u8]>)| name.eq_ignore_ascii_case("application_name");
+    let old = settings.iter_mut().rev().find(is_name);
+    let name = old.as_ref().map_or(&b"app"[..], |(_, value)| value);
+    let mut length = name.len().min(APPLICATION_NAME_BYTES_MAX - address.len());
+    // Not in the middle of a character.
+    while length < name.len() && name[length] & 0xc0 == 0x80 && length > 0 {
+        length -= 1;
+    }
+    let value = [&name[..length], address.as_bytes()].concat().into();
+    match old {
+        Some((_, old)) => *old = value,
+        None => settings.push(("application_name".into(), value)),
+    }
+}
+
 /// Settings with the messages that tell of them: most clients come with the same ones.
 fn known(settings: Settings) -> Known {
     let mut greeting = Vec::new();
@@ -689,6 +740,28 @@ fn startup_fault(fault: StartupFault) -> ClientError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_behind_the_application_name() {
+        let with = |name: Option<&str>, peer: Origin| {
+            let mut settings = StartupSettings::new();
+            settings.push(("timezone".into(), b"UTC"[..].into()));
+            settings.extend(name.map(|name| ("Application_Name".into(), name.as_bytes().into())));
+            add_host(&mut settings, peer);
+            assert_eq!(settings.len(), 2);
+            String::from_utf8(settings.remove(1).1.into()).unwrap()
+        };
+        let peer = Origin::Ip("10.0.0.1:5000".parse().unwrap());
+        assert_eq!(with(Some("psql"), peer), "psql - 10.0.0.1:5000");
+        assert_eq!(with(None, Origin::Unix), "app - unix");
+        let v6 = Origin::Ip("[1111:2222:3333:4444:5555:6666:7777:8888]:50000".parse().unwrap());
+        assert_eq!(
+            with(Some(&"x".repeat(60)), v6),
+            "xxxxxxxxxxxx - [1111:2222:3333:4444:5555:6666:7777:8888]:50000"
+        );
+        let long = with(Some(&"ü".repeat(40)), peer);
+        assert_eq!(long, format!("{} - 10.0.0.1:5000", "ü".repeat(23)));
+    }
 
     #[test]
     fn options_of_the_startup_packet() {
