@@ -27,6 +27,8 @@ pub const HELD_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const UNNAMED_STATEMENT_BYTES_MAX: usize = 1024 * 1024;
 /// Memory of all frames that clients without a server have sent in part, per worker.
 pub const INCOMPLETE_FRAMES_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The same from which on clients that have not logged in have to go: before others suffer.
+pub const INCOMPLETE_LOGINS_BYTES_MAX: usize = INCOMPLETE_FRAMES_BYTES_MAX / 2;
 
 /// Expected answers of one server before its client is no longer read.
 pub const EXCHANGES_MAX: usize = 1024;

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
 use crate::auth::verifier::Candidates;
@@ -40,6 +40,8 @@ pub struct World<T> {
     pub quotas: Arc<Quotas>,
     /// Of all worlds.
     demand: Arc<Demand<T>>,
+    /// The pools of single clients, of all worlds.
+    private: Arc<Mutex<Vec<Weak<Pool<T>>>>>,
     pool_ids: Arc<PoolIds>,
 }
 
@@ -81,7 +83,28 @@ pub struct Cluster<T> {
     pub timeouts: Timeouts,
     pub client_recovery: ConnectionRecovery,
     pub client_limits: ClientLimits,
+    /// Its clients may replicate.
+    pub may_replicate: bool,
+    /// It is there for one client, who does.
+    pub replication: Option<Replication>,
     memory: Mutex<Memory>,
+}
+
+/// What kind of replication connection (PostgreSQL's manual: the startup parameter `replication`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replication {
+    Physical,
+    /// Of one database, with SQL.
+    Logical,
+}
+
+impl Replication {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Replication::Physical => "physical",
+            Replication::Logical => "logical",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,6 +185,8 @@ pub struct PoolConfig {
     pub server_password: Option<Secret>,
     /// Set at login, as `options`: name and value.
     pub server_settings: Vec<(Box<str>, Box<str>)>,
+    /// What the one client that it is for has asked for in its startup packet.
+    pub startup: StartupSettings,
     pub size: usize,
     pub min_size: usize,
     pub reserve: Reserve,
@@ -297,6 +322,7 @@ impl<T> World<T> {
             pools: Vec::new(),
             quotas: pool_ids.quotas.clone(),
             demand,
+            private: previous.map(|world| world.private.clone()).unwrap_or_default(),
             pool_ids,
         };
         world.quotas.limit(server_limits(&config));
@@ -347,7 +373,52 @@ impl<T> World<T> {
     pub fn pools(&self) -> Vec<Arc<Pool<T>>> {
         let mut pools = self.pools.clone();
         self.demand.pools_into(&mut pools);
+        pools.extend(self.private().iter().filter_map(Weak::upgrade));
         pools
+    }
+
+    /// A cluster with one server for one client, who replicates: it counts for all limits over several pools.
+    pub fn replication_cluster(
+        &self,
+        cluster: &Cluster<T>,
+        replication: Replication,
+        startup: StartupSettings,
+    ) -> Option<Cluster<T>> {
+        let config = &cluster.pools.first()?.config;
+        let config = PoolConfig {
+            startup,
+            size: 1,
+            min_size: 0,
+            reserve: Reserve::default(),
+            mode: PoolerMode::Session,
+            ..config.clone()
+        };
+        let pool = self.pool_ids.make(config, self.config.general.workers.max(1));
+        let mut private = self.private();
+        private.retain(|pool| pool.strong_count() > 0);
+        private.push(Arc::downgrade(&pool));
+        Some(Cluster {
+            name: cluster.name.clone(),
+            passwords: Passwords::default(),
+            mode: PoolerMode::Session,
+            prepared: PreparedStatements::Disabled,
+            pools: vec![pool],
+            timeouts: Timeouts {
+                checkout: cluster.timeouts.checkout,
+                query: None,
+                client_idle: None,
+                client_idle_in_transaction: None,
+            },
+            client_recovery: ConnectionRecovery::Drop,
+            client_limits: cluster.client_limits,
+            may_replicate: true,
+            replication: Some(replication),
+            memory: Mutex::default(),
+        })
+    }
+
+    fn private(&self) -> MutexGuard<'_, Vec<Weak<Pool<T>>>> {
+        self.private.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes what was made on demand and is of no use any more.
@@ -419,6 +490,8 @@ impl<T> Cluster<T> {
             },
             client_recovery: general.client_connection_recovery,
             client_limits,
+            may_replicate: user.replication_mode,
+            replication: None,
             memory: Mutex::new(memory.unwrap_or_default()),
         }
     }
@@ -477,6 +550,7 @@ fn pool_config(config: &Config, name: &Name, user: &User, host: &Database) -> Po
         server_user: effective.server_user.as_str().into(),
         server_password: effective.server_password,
         server_settings,
+        startup: StartupSettings::new(),
         size: effective.pool_size.max(1),
         min_size: effective.min_pool_size.min(effective.pool_size.max(1)),
         reserve: Reserve { size: effective.reserve_pool_size, after: general.reserve_pool_timeout },

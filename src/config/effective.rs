@@ -193,6 +193,17 @@ impl Config {
         Some(User { name, database, min_pool_size, ..User::default() })
     }
 
+    /// The database over which a user replicates a whole server: the one that it names if there is one of that name, else the
+    /// user's first with `replication_mode`.
+    pub fn replication_database(&self, user: &str, named: &str) -> Option<&str> {
+        if self.database(named).is_some() {
+            return None;
+        }
+        let user = self.users.iter().find(|of| of.name == user && of.replication_mode)?;
+        let all = self.databases.iter().filter(|_| user.all_databases).map(|database| &database.name);
+        user.database.iter().chain(&user.databases).chain(all).next().map(String::as_str)
+    }
+
     /// The settings of a user's pool on one host of a database.
     pub fn effective(&self, user: &User, database: &Database) -> Effective {
         Effective::new(&self.general, user, database, database.role)

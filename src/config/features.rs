@@ -120,7 +120,6 @@ const NOT_IN_USE: [(&str, &[&str]); 13] = [
             "server_iam_region",
             "server_vault_path",
             "vault_refresh_percent",
-            "replication_mode",
             "replication_sharding",
             "schema_admin",
             "cross_shard_disabled",

@@ -174,7 +174,7 @@ section! {
             read_only: Option<bool> = None;
         }
         "Use" {
-            /// The user replicates: connections are passed through.
+            /// The user may replicate: its replication connections have servers of their own.
             replication_mode: bool = false;
             /// Kept for older files.
             replication_sharding: Option<String> = None;

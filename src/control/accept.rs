@@ -6,7 +6,7 @@
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener as StdTcpListener, ToSocketAddrs};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -200,6 +200,10 @@ fn bind_unix(name: &str, mode: u32) -> io::Result<StdUnixListener> {
 
 /// Whether a socket's file is there and nobody listens.
 fn is_left_behind(name: &str) -> bool {
+    // A connection to anything else is refused, too.
+    if !fs::symlink_metadata(name).is_ok_and(|file| file.file_type().is_socket()) {
+        return false;
+    }
     let connected = unix_address(name).and_then(|address| UnixStream::connect_addr(&address));
     connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
@@ -231,7 +235,6 @@ fn bind(address: SocketAddr) -> io::Result<StdTcpListener> {
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream as StdTcpStream;
-    use std::os::unix::fs::FileTypeExt;
     use std::time::Duration;
 
     use socket2::SockRef;

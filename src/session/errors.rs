@@ -26,6 +26,8 @@ pub enum ClientError {
         user: String,
     },
     NoUser,
+    /// The startup parameter `replication` has no such value.
+    BadReplication(String),
     /// A startup parameter that only PostgreSQL itself could serve.
     Unsupported(&'static str),
     BadOption(String),
@@ -154,6 +156,7 @@ impl ClientError {
                 Some(OpenFailure::Refused(_)) => "08004",
                 _ => "08006",
             },
+            BadReplication(_) => "22023",
             CheckoutTimeout { .. } | TooManyClients { .. } => "53300",
             ServerLost { .. } | ServerOutOfSync { .. } => "08006",
             QueryTimeout { .. } | Cancelled => "57014",
@@ -190,6 +193,9 @@ impl ClientError {
             CertificateRequired => "connection requires a valid client certificate".into(),
             CertificateRejected { user } => format!("certificate authentication failed for user \"{user}\""),
             NoUser => "no PostgreSQL user name specified in startup packet".into(),
+            BadReplication(value) => {
+                format!("invalid value for parameter \"replication\": \"{value}\"")
+            }
             Unsupported(what) => format!("{what} is not supported by pgdog"),
             BadOption(option) => format!("invalid command-line argument for server process: {option}"),
             PasswordRejected { user } => format!("password authentication failed for user \"{user}\""),

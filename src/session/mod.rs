@@ -49,7 +49,7 @@ use crate::base::sabotage::{self, Bug};
 use crate::base::time::Time;
 use crate::cluster::clients::Place;
 use crate::cluster::settings::{Settings, Within, difference};
-use crate::cluster::world::{Cluster, Name, OpenFailure};
+use crate::cluster::world::{Cluster, Name, OpenFailure, Replication};
 use crate::config::PoolerMode;
 use crate::session::cx::{Action, Answer, Cx};
 use crate::session::errors::ClientError;
@@ -332,11 +332,16 @@ impl<S> Session<S> {
     }
 
     /// Too much memory is held by what clients have sent in part: one that holds some and has no server goes.
-    pub fn on_pressure(&mut self, cx: &mut Cx<'_, S>) {
-        let gathers = matches!(self.state, State::Startup { .. } | State::Auth(_) | State::Idle { .. });
-        if gathers && !self.client.inbound.relay.is_empty() {
+    /// `in_transport`: some of what it has sent has not come out of its record layer.
+    pub fn on_pressure(&mut self, in_transport: bool, cx: &mut Cx<'_, S>) {
+        let gathers = self.is_logging_in() || matches!(self.state, State::Idle { .. });
+        if gathers && (in_transport || !self.client.inbound.relay.is_empty()) {
             self.fail(ClientError::OutOfMemory, cx);
         }
+    }
+
+    pub fn is_logging_in(&self) -> bool {
+        matches!(self.state, State::Startup { .. } | State::Auth(_))
     }
 
     /// Gives all buffers back: the session has ended.
@@ -542,6 +547,11 @@ impl<S> Session<S> {
         &mut self.who
     }
 
+    /// The client replicates: its server is its own.
+    fn replication(&self) -> Option<Replication> {
+        self.cluster.as_ref()?.replication
+    }
+
     fn mode(&self) -> PoolerMode {
         self.cluster.as_ref().map_or(PoolerMode::Transaction, |cluster| cluster.mode)
     }
@@ -572,7 +582,7 @@ impl<S> Session<S> {
 
     /// After a reload the client is served by what is configured now.
     fn look_up_cluster(&mut self, cx: &Cx<'_, S>) {
-        if self.epoch != cx.world.epoch {
+        if self.epoch != cx.world.epoch && self.replication().is_none() {
             self.epoch = cx.world.epoch;
             self.cluster = self.who.name.as_ref().and_then(|name| cx.world.cluster_of(name));
         }
@@ -639,6 +649,11 @@ impl<S> Session<S> {
         self.checkout += 1;
         for link in (0..self.links.len()).rev() {
             self.part_with(link, cx);
+        }
+        if self.replication().is_some()
+            && let Some(pool) = self.cluster.as_ref().and_then(|cluster| cluster.pools.first())
+        {
+            cx.actions.push(Action::Retire { pool: pool.clone() });
         }
         self.state = State::Closing { until: cx.now + FAREWELL_TIMEOUT };
         self.forget_client_bytes();

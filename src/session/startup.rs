@@ -14,19 +14,22 @@ use crate::base::bytes::Bytes;
 use crate::base::limits::{AUTH_MESSAGE_BYTES_MAX, CANCEL_TIMEOUT};
 use crate::base::time::Time;
 use crate::cluster::settings::{Settings, Within, difference, is_plain};
-use crate::cluster::world::{Known, Name, Passwords, StartupSettings};
+use crate::cluster::world::{Known, Name, Passwords, Replication, StartupSettings};
 use crate::config::{AuthType, General, Secret};
 use crate::session::console::{self, Console};
 use crate::session::cx::{Action, Answer, Ask, Cx};
 use crate::session::errors::ClientError;
 use crate::session::exchange::Note;
 use crate::session::inbound::Next;
+use crate::session::requests::Run;
 use crate::session::{ServerCluster, Session, State, discard_all, send_queries};
 use crate::wire::error;
 use crate::wire::proxy::{self, Source};
 use crate::wire::startup::{self, Packet, Startup, StartupFault};
 use crate::wire::{BackendKey, TxStatus, encode};
 
+/// The startup parameter of those that replicate; no setting has this name.
+const REPLICATION: &str = "replication";
 /// PostgreSQL's NAMEDATALEN, its NUL aside.
 const APPLICATION_NAME_BYTES_MAX: usize = 63;
 /// Authentication, key and ReadyForQuery at a login take less.
@@ -108,6 +111,8 @@ enum Opener {
 struct Wish {
     name: Name,
     settings: StartupSettings,
+    /// It wants to replicate the whole server, whatever the database.
+    is_physical: bool,
 }
 
 impl Opener {
@@ -127,23 +132,33 @@ impl Opener {
 impl Wish {
     fn of(startup: &Startup<'_>) -> Result<Wish, ClientError> {
         let (mut user, mut database, mut settings) = (None, None, StartupSettings::new());
+        let mut is_physical = false;
         for &(name, value) in &startup.parameters {
             let text = || String::from_utf8_lossy(value);
             match name {
                 "user" => user = Some(text()),
                 "database" => database = Some(text()),
-                "replication" if !is_off(value) => {
-                    return Err(ClientError::Unsupported("a replication connection"));
+                "replication" => match replication(value)? {
+                    Some(kind) => {
+                        is_physical = kind == Replication::Physical;
+                        settings.push((REPLICATION.into(), value.into()));
+                    }
+                    None => {}
+                },
+                "options" => {
+                    let options = options(&text()).map_err(ClientError::BadOption)?;
+                    if let Some((name, _)) = options.iter().find(|(name, _)| &**name == REPLICATION) {
+                        return Err(ClientError::BadOption(name.to_string()));
+                    }
+                    settings.extend(options);
                 }
-                "replication" => {}
-                "options" => settings.extend(options(&text()).map_err(ClientError::BadOption)?),
                 name if name.starts_with("_pq_.") => {}
                 name => settings.push((name.into(), value.into())),
             }
         }
         let user = user.filter(|user| !user.is_empty()).ok_or(ClientError::NoUser)?;
         let database = database.filter(|name| !name.is_empty()).unwrap_or_else(|| user.clone());
-        Ok(Wish { name: Name::new(&*database, &*user), settings })
+        Ok(Wish { name: Name::new(&*database, &*user), settings, is_physical })
     }
 }
 
@@ -238,6 +253,13 @@ impl<S> Session<S> {
             self.key.shorten();
         }
         let mut wish = wish;
+        if wish.is_physical {
+            // libpq says "replication" where nothing has been said.
+            let known = cx.world.config.replication_database(&wish.name.user, &wish.name.database);
+            if let Some(database) = known {
+                wish.name.database = database.into();
+            }
+        }
         if cx.world.config.general.application_name_add_host {
             add_host(&mut wish.settings, self.who.peer);
         }
@@ -535,6 +557,10 @@ impl<S> Session<S> {
     /// The client may come in as soon as its settings are known.
     fn admit(&mut self, asked: StartupSettings, until: Time, cx: &mut Cx<'_, S>) {
         let Some(cluster) = self.cluster.clone() else { return };
+        if let Some((_, kind)) = asked.iter().find(|(name, _)| &**name == REPLICATION) {
+            let kind = replication(kind);
+            return self.admit_replication(kind, &cluster, asked, until, cx);
+        }
         if let Some(known) = cluster.known(&asked) {
             return self.enter(known, cx);
         }
@@ -552,6 +578,38 @@ impl<S> Session<S> {
         self.ask_for_login_server(cx);
     }
 
+    /// A client that replicates gets a server of its own, which has logged in with what the client asks for.
+    fn admit_replication(
+        &mut self,
+        kind: Result<Option<Replication>, ClientError>,
+        cluster: &ServerCluster<S>,
+        asked: StartupSettings,
+        until: Time,
+        cx: &mut Cx<'_, S>,
+    ) {
+        let kind = match kind {
+            Ok(Some(kind)) if cluster.may_replicate => kind,
+            Err(error) => return self.fail(error, cx),
+            _ => {
+                let what = "a replication connection of a user without replication_mode";
+                return self.fail(ClientError::Unsupported(what), cx);
+            }
+        };
+        self.cluster = cx.world.replication_cluster(cluster, kind, asked).map(Arc::new);
+        let until = until.min(cx.now + cluster.timeouts.checkout);
+        self.state = State::Login(Box::new(Entry { until, asked: StartupSettings::new() }));
+        self.ask_for_login_server(cx);
+    }
+
+    /// Its server stays from here on.
+    fn on_replication_server(&mut self, link: usize, cx: &mut Cx<'_, S>) {
+        let server = &self.links[link].server;
+        let known = known((*server.settings).clone());
+        self.greet(&known, cx);
+        self.state = State::Running(Run::new(cx.now));
+        self.pump_requests(cx);
+    }
+
     pub(super) fn ask_for_login_server(&mut self, cx: &mut Cx<'_, S>) {
         self.look_up_cluster(cx);
         self.checkout += 1;
@@ -563,6 +621,9 @@ impl<S> Session<S> {
 
     /// A server is here, to tell what it says at login and to try the client's startup settings.
     pub(super) fn on_login_server(&mut self, link: usize, cx: &mut Cx<'_, S>) {
+        if self.replication().is_some() {
+            return self.on_replication_server(link, cx);
+        }
         let (State::Login(entry), Some(cluster)) = (&mut self.state, &self.cluster) else { return };
         let server = &mut self.links[link].server;
         cluster.set_base(&server.base);
@@ -618,7 +679,13 @@ impl<S> Session<S> {
 
     /// The login is complete.
     fn enter(&mut self, known: Known, cx: &mut Cx<'_, S>) {
-        self.settings = known.settings;
+        self.greet(&known, cx);
+        self.state = State::Idle { since: cx.now, peeked: 0 };
+        self.on_idle_bytes(cx);
+    }
+
+    fn greet(&mut self, known: &Known, cx: &Cx<'_, S>) {
+        self.settings = known.settings.clone();
         self.startup = self.settings.clone();
         let key = &self.key;
         self.client.outbox.own(|buf| {
@@ -627,7 +694,6 @@ impl<S> Session<S> {
             encode::backend_key(buf, key.pid, key.secret());
             encode::ready(buf, TxStatus::Idle);
         });
-        self.state = State::Idle { since: cx.now, peeked: 0 };
         if cx.world.config.general.log_connections {
             let who = &self.who;
             log::info!(
@@ -637,7 +703,6 @@ impl<S> Session<S> {
                 who.database()
             );
         }
-        self.on_idle_bytes(cx);
     }
 }
 
@@ -722,8 +787,21 @@ fn options(text: &str) -> Result<StartupSettings, String> {
     Ok(settings)
 }
 
-fn is_off(value: &[u8]) -> bool {
-    [&b"off"[..], b"false", b"no", b"0", b""].iter().any(|off| value.eq_ignore_ascii_case(off))
+/// What the startup parameter `replication` asks for (PostgreSQL: ProcessStartupPacket, parse_bool: any beginning of a word
+/// will do that is that of one only).
+fn replication(value: &[u8]) -> Result<Option<Replication>, ClientError> {
+    if value == b"database" {
+        return Ok(Some(Replication::Logical));
+    }
+    let value = value.to_ascii_lowercase();
+    let begins = |word: &[u8], least: usize| value.len() >= least && word.starts_with(&value);
+    if begins(b"true", 1) || begins(b"yes", 1) || begins(b"on", 2) || value == b"1" {
+        return Ok(Some(Replication::Physical));
+    }
+    if begins(b"false", 1) || begins(b"no", 1) || begins(b"off", 2) || value == b"0" {
+        return Ok(None);
+    }
+    Err(ClientError::BadReplication(String::from_utf8_lossy(&value).into_owned()))
 }
 
 fn startup_fault(fault: StartupFault) -> ClientError {
@@ -740,6 +818,22 @@ fn startup_fault(fault: StartupFault) -> ClientError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_parameter_replication() {
+        for (values, kind) in [
+            (&["database"][..], Some(Replication::Logical)),
+            (&["true", "t", "TRUE", "on", "yes", "y", "1"], Some(Replication::Physical)),
+            (&["false", "f", "off", "of", "no", "N", "0"], None),
+        ] {
+            for value in values {
+                assert_eq!(replication(value.as_bytes()), Ok(kind), "{value}");
+            }
+        }
+        for value in ["", "o", "DATABASE", "2", "maybe", "truely"] {
+            assert!(matches!(replication(value.as_bytes()), Err(ClientError::BadReplication(_))), "{value}");
+        }
+    }
 
     #[test]
     fn an_address_behind_the_application_name() {

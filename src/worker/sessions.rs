@@ -3,7 +3,7 @@
 use log::Level;
 
 use crate::base::address::Origin;
-use crate::base::limits::{INCOMPLETE_FRAMES_BYTES_MAX, READS_PER_TURN_MAX};
+use crate::base::limits::{INCOMPLETE_FRAMES_BYTES_MAX, INCOMPLETE_LOGINS_BYTES_MAX, READS_PER_TURN_MAX};
 use crate::base::outbox::{Outbox, Piece};
 use crate::cluster::pool::{Checkout, Ticket};
 use crate::io::net::Net;
@@ -117,8 +117,12 @@ impl<N: Net> Worker<N> {
     /// A session with nothing left to do for now goes back into the table.
     fn put_back(&mut self, token: u64, mut session: Box<Session<Line<N>>>) {
         session.rest(&mut self.cx());
-        if self.chunks.out_bytes() > INCOMPLETE_FRAMES_BYTES_MAX && !session.is_closing() {
-            session.on_pressure(&mut self.cx());
+        let bytes_max =
+            if session.is_logging_in() { INCOMPLETE_LOGINS_BYTES_MAX } else { INCOMPLETE_FRAMES_BYTES_MAX };
+        if self.chunks.out_bytes() > bytes_max && !session.is_closing() {
+            // Parts of records lie in the transport.
+            let holds = session.client.socket.buffer_bytes() > 0;
+            session.on_pressure(holds, &mut self.cx());
             session = match self.settle_with(token, session) {
                 Some(session) => session,
                 None => return,
@@ -278,6 +282,12 @@ impl<N: Net> Worker<N> {
             }
             Action::Console(command) => self.run_command(token, command),
             Action::Seal { direct } => self.seal_client(session, direct),
+            Action::Retire { pool } => {
+                let (servers, _) = pool.lock().state.retire();
+                for server in servers {
+                    self.common.post(server.home.worker, Mail::Close { server });
+                }
+            }
             Action::Close => {}
         }
     }

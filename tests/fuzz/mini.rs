@@ -412,7 +412,7 @@ impl Mini {
             // There is nobody else: it has been carried out.
             Action::CancelKey(_) => session.on_cancelled(&mut self.cx()),
             Action::Ask(ask) => self.asks.push_back((None, ask)),
-            Action::Console(_) | Action::Close | Action::Seal { .. } => {}
+            Action::Console(_) | Action::Close | Action::Seal { .. } | Action::Retire { .. } => {}
         }
     }
 
