@@ -180,12 +180,12 @@ impl<S> Session<S> {
             Note::Prepares(statement) => {
                 statement.prove();
                 link.parsed(statement.id);
-                link.server.prepared.insert(statement.id);
+                link.has_prepared(statement.id);
             }
             Note::Defines(define) if define.prepares => {
                 define.statement.prove();
                 link.parsed(define.statement.id);
-                link.server.prepared.insert(define.statement.id);
+                link.has_prepared(define.statement.id);
             }
             Note::Unnamed(_) | Note::ForgetsUnnamed => link.unnamed_since = None,
             Note::Closes(id) => link.server.prepared.remove(id),

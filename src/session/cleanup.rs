@@ -322,7 +322,7 @@ impl<S> Server<S> {
         match exchange.note {
             Note::Prepares(statement) => self.prepared.insert(statement.id),
             Note::Defines(define) if define.prepares => self.prepared.insert(define.statement.id),
-            Note::Closes(id) => self.prepared.remove(id),
+            Note::Closes(id) | Note::Evicts(id) => self.prepared.remove(id),
             _ => {}
         }
     }

@@ -984,6 +984,13 @@ impl<S> Link<S> {
         }
     }
 
+    /// The server has prepared it; for how long, if a Close that makes room is on its way behind?
+    pub(super) fn has_prepared(&mut self, id: u64) {
+        if !self.is_evicting(id) {
+            self.server.prepared.insert(id);
+        }
+    }
+
     /// Undoes what the server ignored, as far as it concerns the server.
     pub(super) fn undo(&mut self, dropped: &[Exchange]) {
         for exchange in dropped {
