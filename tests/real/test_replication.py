@@ -157,3 +157,16 @@ def test_a_lost_server_is_told(source: Cluster, pgdog: Pgdog) -> None:
         with pytest.raises((ServerError, OSError)):
             wire.value("SELECT 1")
             wire.value("SELECT 1")
+
+
+def test_whoever_leaves_at_any_moment_leaves_nothing(source: Cluster, pgdog: Pgdog) -> None:
+    for number in range(40):
+        wire = Wire.dial(pgdog.address)
+        wire.send(b.startup({"user": "copier", "database": "app", "replication": "database"}))
+        wire.log_in("copier", "secret")
+        time.sleep(0.001 * (number % 20))
+        wire.socket.close()
+    wait_until(lambda: source.sql("SELECT count(*) FROM pg_stat_activity WHERE usename = 'copier'")[0][0] == "0", 10, "no server is left")
+    wait_until(lambda: all(row["pool_size"] != "1" for row in pgdog.show("POOLS")), 10, "nor a pool")
+    with pgdog.connect("copier", replication="database") as wire:
+        assert wire.value("SELECT 1") == "1"
