@@ -8,7 +8,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use subtle::ConstantTimeEq;
+
 use super::digest::{Digest256, LEN, hmac_sha256};
+use super::md5::Md5Hash;
 use super::scram::ScramFault;
 use super::secret::{Password, erase};
 use super::verifier::{Challenge, Keys, derive};
@@ -18,6 +21,8 @@ use crate::base::rng::Rng;
 #[derive(Clone, Debug)]
 pub enum Credential {
     Password(Password),
+    /// For the md5 method only.
+    Md5(Md5Hash),
     /// Of a client that proved them to us ([`super::scram::server::Login`]), or configured. They are good for this
     /// challenge only.
     Keys {
@@ -27,11 +32,48 @@ pub enum Credential {
 }
 
 impl Credential {
+    /// A password, or PostgreSQL's stored form of one for the md5 method.
+    pub fn of(text: &[u8]) -> Credential {
+        match Md5Hash::parse(text) {
+            Some(hash) => Credential::Md5(hash),
+            None => Credential::Password(Password::new(text)),
+        }
+    }
+
+    /// The answer to the md5 method; none if there is no way to have it.
+    pub fn md5_hash(&self, user: &[u8]) -> Option<Md5Hash> {
+        match self {
+            Credential::Password(password) => Some(Md5Hash::of(password.bytes(), user)),
+            Credential::Md5(hash) => Some(hash.clone()),
+            Credential::Keys { .. } => None,
+        }
+    }
+
+    /// Takes the same time wherever two secrets of the same kind differ.
+    pub fn same(&self, other: &Credential) -> bool {
+        match (self, other) {
+            (Credential::Password(one), Credential::Password(other)) => {
+                super::plain::same_text(one.bytes(), other.bytes())
+            }
+            (Credential::Md5(one), Credential::Md5(other)) => one.same(other).into(),
+            (
+                Credential::Keys { challenge, keys },
+                Credential::Keys { challenge: other_challenge, keys: other },
+            ) => {
+                let same =
+                    keys.client_key.ct_eq(&other.client_key) & keys.server_key.ct_eq(&other.server_key);
+                challenge == other_challenge && same.into()
+            }
+            _ => false,
+        }
+    }
+
     /// The keys that answer `challenge`; [`ScramFault::KeysOfOtherChallenge`] if there is no way to have them.
     pub fn keys_for(&self, asked: &Challenge, cache: &mut KeyCache) -> Result<KeySource, ScramFault> {
         match self {
             Credential::Keys { challenge, keys } if challenge == asked => Ok(KeySource::Ready(keys.clone())),
             Credential::Keys { .. } => Err(ScramFault::KeysOfOtherChallenge),
+            Credential::Md5(_) => Err(ScramFault::HashForMd5Only),
             Credential::Password(password) => {
                 let id = cache.id(password.bytes(), asked);
                 Ok(match cache.lookup(&id) {

@@ -25,7 +25,7 @@ pub const ITERATIONS_DEFAULT: u32 = 4096;
 
 /// Most passwords that one user may have at a time (rotation). Each proof is checked against this many, existing
 /// or not, so that time does not tell how many there are.
-pub const CANDIDATES_MAX: usize = 8;
+pub const CANDIDATES_MAX: usize = crate::base::limits::USER_PASSWORDS_MAX;
 
 /// Longest channel-binding digest, in bytes: SHA-512.
 pub const END_POINT_LEN_MAX: usize = 64;

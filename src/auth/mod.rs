@@ -16,6 +16,7 @@
 
 mod digest;
 
+pub mod attempts;
 pub mod keys;
 pub mod limits;
 pub mod md5;

@@ -82,7 +82,7 @@ impl std::error::Error for PlainFault {}
 
 /// Compares digests, so that time does not tell where two passwords begin to differ, nor the length of the stored
 /// one beyond the number of its 64-byte blocks.
-fn same_text(stored: &[u8], given: &[u8]) -> bool {
+pub(super) fn same_text(stored: &[u8], given: &[u8]) -> bool {
     let (mut stored, mut given) = (sha256(stored), sha256(given));
     let same = stored.ct_eq(&given).into();
     erase(&mut stored);

@@ -232,11 +232,18 @@ impl Candidates {
         challenge: Challenge,
         passwords: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<Candidates, VerifierFault> {
-        let mut candidates = Candidates { challenge, stored: Vec::new() };
+        Candidates { challenge, stored: Vec::new() }.with_passwords(passwords)
+    }
+
+    /// These passwords too. **Slow**: runs [`derive()`] for each.
+    pub fn with_passwords<'a>(
+        mut self,
+        passwords: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Candidates, VerifierFault> {
         for password in passwords {
-            candidates.add_password(password)?;
+            self.add_password(password)?;
         }
-        Ok(candidates)
+        Ok(self)
     }
 
     /// For a user without a usable secret: every proof fails, and the peer sees nothing that it would not see for

@@ -64,6 +64,13 @@ pub const REPORTED_PARAMETERS_MAX: usize = 128;
 /// A reported parameter's name and value.
 pub const REPORTED_PARAMETER_BYTES_MAX: usize = 64 * 1024;
 
+/// Passwords of one user at a time: each proof is checked against so many, whether they exist or not.
+pub const USER_PASSWORDS_MAX: usize = 8;
+/// Users looked up on servers that are remembered, found or not.
+pub const LOOKUPS_KEPT_MAX: usize = 10_000;
+/// Rows and bytes of the answer to a lookup: a name and a verifier.
+pub const LOOKUP_BYTES_MAX: usize = 8 * 1024;
+
 /// Named statements of one client: 53400 (configuration_limit_exceeded) beyond it.
 pub const CLIENT_STATEMENTS_MAX: usize = 100_000;
 

@@ -4,6 +4,7 @@
 
 pub mod clients;
 pub mod demand;
+pub mod lookups;
 pub mod pool;
 pub mod quota;
 pub mod settings;

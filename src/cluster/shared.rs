@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::auth::attempts::Attempts;
 use crate::auth::keys::KeyCache;
 use crate::auth::verifier::SaltSecret;
 use crate::base::rng::Rng;
@@ -14,6 +15,7 @@ const KEYS_MAX: usize = 10_000;
 pub struct Shared {
     statements: Mutex<Statements>,
     keys: Mutex<KeyCache>,
+    attempts: Mutex<Attempts>,
     /// Makes the salts of passwords that are configured in clear, and of users who do not exist.
     pub salts: SaltSecret,
     /// Clients that have logged in, but for the console's.
@@ -25,6 +27,7 @@ impl Shared {
         Shared {
             statements: Mutex::new(Statements::new(statements_limit)),
             keys: Mutex::new(KeyCache::new(KEYS_MAX, rng)),
+            attempts: Mutex::default(),
             salts: SaltSecret::new(rng),
             clients: Arc::default(),
         }
@@ -32,6 +35,11 @@ impl Shared {
 
     pub fn statements(&self) -> MutexGuard<'_, Statements> {
         self.statements.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Failed logins of clients.
+    pub fn attempts(&self) -> MutexGuard<'_, Attempts> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn keys(&self) -> MutexGuard<'_, KeyCache> {

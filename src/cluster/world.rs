@@ -10,11 +10,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
+use crate::auth::keys::Credential;
+use crate::auth::md5::Md5Hash;
+use crate::auth::plain::StoredSecret;
+use crate::auth::secret::Password;
 use crate::auth::verifier::Candidates;
 use crate::base::limits::KNOWN_SETTINGS_MAX;
 use crate::base::time::Time;
 use crate::cluster::clients::ClientLimits;
 use crate::cluster::demand::{Demand, TooMany};
+use crate::cluster::lookups::Lookups;
 use crate::cluster::pool::{PoolState, Reserve};
 use crate::cluster::quota::{Group, Quotas, ServerLimits, Share};
 use crate::cluster::settings::Settings;
@@ -38,6 +43,7 @@ pub struct World<T> {
     pools: Vec<Arc<Pool<T>>>,
     /// Limits over several pools, in every world the same value: servers of former ones count too.
     pub quotas: Arc<Quotas>,
+    lookups: Mutex<Lookups>,
     /// Of all worlds.
     demand: Arc<Demand<T>>,
     /// The pools of single clients, of all worlds.
@@ -53,10 +59,10 @@ pub(super) struct PoolIds {
 }
 
 impl PoolIds {
-    fn make<T>(&self, config: PoolConfig, workers: usize) -> Arc<Pool<T>> {
+    fn make<T>(&self, config: PoolConfig, learnt: Arc<Learnt>, workers: usize) -> Arc<Pool<T>> {
         let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let share = self.quotas.share(id, &config.name.user, &config.name.database);
-        Arc::new(Pool::new(id, config, workers, share))
+        Arc::new(Pool::new(id, config, learnt, workers, share))
     }
 }
 
@@ -82,12 +88,40 @@ pub struct Cluster<T> {
     pub pools: Vec<Arc<Pool<T>>>,
     pub timeouts: Timeouts,
     pub client_recovery: ConnectionRecovery,
+    /// What its pools may log in with, besides what is configured.
+    pub learnt: Arc<Learnt>,
     pub client_limits: ClientLimits,
     /// Its clients may replicate.
     pub may_replicate: bool,
     /// It is there for one client, who does.
     pub replication: Option<Replication>,
     memory: Mutex<Memory>,
+}
+
+/// What a client has proved, and is good for its own login to servers: its password, its hash of it, or the keys of one
+/// SCRAM challenge.
+#[derive(Debug, Default)]
+pub struct Learnt(Mutex<Option<Credential>>);
+
+impl Learnt {
+    pub fn learn(&self, credential: Credential) {
+        let mut learnt = self.lock();
+        if !learnt.as_ref().is_some_and(|known| known.same(&credential)) {
+            *learnt = Some(credential);
+        }
+    }
+
+    pub fn get(&self) -> Option<Credential> {
+        self.lock().clone()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_none()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Credential>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What kind of replication connection (PostgreSQL's manual: the startup parameter `replication`).
@@ -119,7 +153,7 @@ pub struct Timeouts {
 #[derive(Clone, Debug, Default)]
 pub struct Passwords {
     pub plain: Vec<Secret>,
-    /// A SCRAM verifier, as pg_authid holds it.
+    /// A SCRAM verifier or an md5 hash, as pg_authid holds it.
     pub hash: Option<Secret>,
     /// What its certificate may call it instead.
     pub identity: Option<Box<str>>,
@@ -130,6 +164,38 @@ pub struct Passwords {
 }
 
 impl Passwords {
+    /// What a server has said of a user whom the configuration does not name, or gives no secret.
+    pub fn found(stored: Secret, general: &General, user: Option<&User>) -> Passwords {
+        let rules = user.map(|user| Passwords::of(user, general)).unwrap_or_else(|| Passwords {
+            must_be_certified: general.tls_client_ca_certificate.is_some(),
+            ..Passwords::default()
+        });
+        match StoredSecret::parse(stored.expose()) {
+            StoredSecret::Text(_) => Passwords { plain: vec![stored], ..rules },
+            StoredSecret::Md5(_) | StoredSecret::Scram(_) => Passwords { hash: Some(stored), ..rules },
+        }
+    }
+
+    /// Nothing that a client could prove.
+    pub fn is_empty(&self) -> bool {
+        self.plain.is_empty() && self.hash.is_none()
+    }
+
+    /// What the md5 method can check.
+    pub fn md5_hashes(&self, user: &str) -> Vec<Md5Hash> {
+        let plain = self.plain.iter().map(|secret| {
+            Md5Hash::parse(secret.as_bytes())
+                .unwrap_or_else(|| Md5Hash::of(secret.as_bytes(), user.as_bytes()))
+        });
+        plain.chain(self.hash.iter().filter_map(|hash| Md5Hash::parse(hash.as_bytes()))).collect()
+    }
+
+    /// All of them, for a comparison with a password in clear.
+    pub fn secrets(&self) -> Vec<StoredSecret> {
+        let plain = self.plain.iter().map(|secret| StoredSecret::Text(Password::new(secret.as_bytes())));
+        plain.chain(self.hash.iter().map(|hash| StoredSecret::parse(hash.expose()))).collect()
+    }
+
     fn of(user: &User, general: &General) -> Passwords {
         Passwords {
             plain: user.password.iter().chain(&user.passwords).cloned().collect(),
@@ -183,6 +249,8 @@ pub struct PoolConfig {
     pub server_database: Box<str>,
     pub server_user: Box<str>,
     pub server_password: Option<Secret>,
+    /// Without a password, it logs in with what its clients prove.
+    pub learns: bool,
     /// Set at login, as `options`: name and value.
     pub server_settings: Vec<(Box<str>, Box<str>)>,
     /// What the one client that it is for has asked for in its startup packet.
@@ -207,6 +275,8 @@ pub struct PoolConfig {
 pub struct Pool<T> {
     pub id: u64,
     pub config: PoolConfig,
+    /// Its cluster's.
+    learnt: Arc<Learnt>,
     shelf: Mutex<Shelf<T>>,
 }
 
@@ -239,7 +309,7 @@ pub enum OpenFailure {
 }
 
 impl<T> Pool<T> {
-    pub fn new(id: u64, config: PoolConfig, workers: usize, share: Share) -> Pool<T> {
+    pub fn new(id: u64, config: PoolConfig, learnt: Arc<Learnt>, workers: usize, share: Share) -> Pool<T> {
         let shelf = Shelf {
             state: PoolState::new(config.size, workers, Some(share)).with_reserve(config.reserve),
             tally: Tally::default(),
@@ -248,7 +318,20 @@ impl<T> Pool<T> {
             not_before: Time::ZERO,
             last_failure: None,
         };
-        Pool { id, config, shelf: Mutex::new(shelf) }
+        Pool { id, config, learnt, shelf: Mutex::new(shelf) }
+    }
+
+    /// What a login to its servers may use now.
+    pub fn credential(&self) -> Option<Credential> {
+        match &self.config.server_password {
+            Some(secret) => Some(Credential::of(secret.as_bytes())),
+            None => self.learnt.get(),
+        }
+    }
+
+    /// Until a client has logged in, there is nothing to log in to servers with.
+    pub fn awaits_client(&self) -> bool {
+        self.config.server_password.is_none() && self.config.learns && self.learnt.is_empty()
     }
 
     /// The pool's state. A panic elsewhere does not make it unusable: every change of it is complete.
@@ -321,6 +404,7 @@ impl<T> World<T> {
             admin: admin.or(previous.map(|world| &world.admin)),
             pools: Vec::new(),
             quotas: pool_ids.quotas.clone(),
+            lookups: Mutex::default(),
             demand,
             private: previous.map(|world| world.private.clone()).unwrap_or_default(),
             pool_ids,
@@ -350,6 +434,11 @@ impl<T> World<T> {
         world
     }
 
+    /// What the configuration names.
+    pub fn configured(&self, name: &Name) -> Option<&Arc<Cluster<T>>> {
+        self.clusters.get(name)
+    }
+
     /// What serves a client of this name: configured, or made on demand before.
     pub fn cluster_of(&self, name: &Name) -> Option<Arc<Cluster<T>>> {
         self.clusters.get(name).cloned().or_else(|| self.demand.find(name))
@@ -367,6 +456,11 @@ impl<T> World<T> {
     /// The passwords of a user who is configured for some database.
     pub fn passwords_of(&self, user: &str) -> Option<&Passwords> {
         self.users.get(user)
+    }
+
+    /// What is known of users who are looked up on servers.
+    pub fn lookups(&self) -> MutexGuard<'_, Lookups> {
+        self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All pools that clients of this world may use.
@@ -393,7 +487,8 @@ impl<T> World<T> {
             mode: PoolerMode::Session,
             ..config.clone()
         };
-        let pool = self.pool_ids.make(config, self.config.general.workers.max(1));
+        let learnt = cluster.learnt.clone();
+        let pool = self.pool_ids.make(config, learnt.clone(), self.config.general.workers.max(1));
         let mut private = self.private();
         private.retain(|pool| pool.strong_count() > 0);
         private.push(Arc::downgrade(&pool));
@@ -413,6 +508,7 @@ impl<T> World<T> {
             client_limits: cluster.client_limits,
             may_replicate: true,
             replication: Some(replication),
+            learnt,
             memory: Mutex::default(),
         })
     }
@@ -455,12 +551,13 @@ impl<T> Cluster<T> {
         let Plan { config, name, user, hosts } = plan;
         let general = &config.general;
         let workers = general.workers.max(1);
+        let learnt = old.map(|old| old.learnt.clone()).unwrap_or_default();
         let pools: Vec<_> = hosts
             .iter()
             .map(|host| {
                 let config = pool_config(config, &name, user, host);
                 let old = pools.iter().find(|pool| pool.config == config).cloned();
-                old.unwrap_or_else(|| ids.make(config, workers))
+                old.unwrap_or_else(|| ids.make(config, learnt.clone(), workers))
             })
             .collect();
         let mode = pools.first().map_or(general.pooler_mode, |pool| pool.config.mode);
@@ -492,6 +589,7 @@ impl<T> Cluster<T> {
             client_limits,
             may_replicate: user.replication_mode,
             replication: None,
+            learnt,
             memory: Mutex::new(memory.unwrap_or_default()),
         }
     }
@@ -548,6 +646,7 @@ fn pool_config(config: &Config, name: &Name, user: &User, host: &Database) -> Po
         role: host.role,
         server_database: effective.server_database.as_str().into(),
         server_user: effective.server_user.as_str().into(),
+        learns: effective.server_password.is_none() && *effective.server_user == user.name,
         server_password: effective.server_password,
         server_settings,
         startup: StartupSettings::new(),

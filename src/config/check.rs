@@ -10,6 +10,7 @@ use super::lists::{KeyValue, Mapping, User};
 use super::problem::{Problem, nearest};
 use super::read::Places;
 use crate::base::address::{SOCKET_NAME_BYTES_MAX, is_unix, socket_name};
+use crate::base::limits::USER_PASSWORDS_MAX;
 
 /// Finds everything that is wrong with a configuration.
 pub(crate) fn check(config: &Config, places: &Places, problems: &mut Vec<Problem>) {
@@ -21,6 +22,7 @@ pub(crate) fn check(config: &Config, places: &Places, problems: &mut Vec<Problem
     check.databases();
     check.shards();
     check.users();
+    check.lookups();
     check.sharding();
     check.combinations();
     features::refuse(config, places, problems);
@@ -352,24 +354,19 @@ impl Check<'_> {
         if user.client_passwords().any(|password| password.is_empty()) {
             self.error("users", index, "password", format!("user {name:?} has an empty password"));
         }
+        let count = user.client_passwords().count() + usize::from(user.password_hash.is_some());
+        if count > USER_PASSWORDS_MAX {
+            let text =
+                format!("user {name:?} has {count} passwords, at most {USER_PASSWORDS_MAX} are possible");
+            self.error("users", index, "passwords", text);
+        }
         if let Some(hash) = &user.password_hash {
-            if !is_verifier(hash.expose()) {
-                let text = "password_hash must have the form SCRAM-SHA-256$iterations:salt$key:key";
+            let (is_verifier, is_md5) = (is_verifier(hash.expose()), is_md5(hash.expose()));
+            if !is_verifier && !is_md5 {
+                let text = "password_hash must have the form SCRAM-SHA-256$iterations:salt$key:key or md5…";
                 self.error("users", index, "password_hash", format!("user {name:?}: {text}"));
-            } else if general.auth_type == AuthType::Md5 && !has_password {
-                let text =
-                    "cannot log in: auth_type = \"md5\" needs a password, a password_hash is for scram";
-                self.warning("users", index, "password_hash", format!("user {name:?} {text}"));
-            }
-            let of_servers = |database: &super::Database| {
-                (user.all_databases || user.names(&database.name)) && database.password.is_none()
-            };
-            if is_verifier(hash.expose())
-                && !has_password
-                && user.server_password.is_none()
-                && self.config.databases.iter().any(of_servers)
-            {
-                let text = "has only a password_hash: servers that ask for a password need server_password";
+            } else if is_md5 && general.auth_type == AuthType::Scram && !has_password {
+                let text = "cannot log in: auth_type = \"scram\" needs a password or a SCRAM verifier";
                 self.warning("users", index, "password_hash", format!("user {name:?} {text}"));
             }
         } else if !has_password
@@ -377,6 +374,7 @@ impl Check<'_> {
             && user.vault_path.is_none()
             && general.auth_type != AuthType::Trust
             && general.passthrough_auth == PassthroughAuth::Disabled
+            && !self.is_looked_up(user)
         {
             let text = format!("user {name:?} has no password and cannot log in");
             self.warning("users", index, "name", text);
@@ -398,6 +396,62 @@ impl Check<'_> {
         if user.tls_client_certificate_required == Some(true) && general.tls_client_ca_certificate.is_none() {
             let key = "tls_client_certificate_required";
             self.error("users", index, key, format!("user {name:?}: {key} needs tls_client_ca_certificate"));
+        }
+    }
+
+    /// In some database servers are asked for users.
+    fn is_looked_up(&self, user: &User) -> bool {
+        let config = self.config;
+        let is_theirs = |name: &str| user.all_databases || user.names(name);
+        config.databases.iter().any(|host| is_theirs(&host.name) && config.lookup(&host.name).is_some())
+    }
+
+    /// Whoever looks users up must be able to do so without being looked up.
+    fn lookups(&mut self) {
+        let config = self.config;
+        for (index, database) in config.databases.iter().enumerate() {
+            let Some(lookup) = config.lookup(&database.name) else { continue };
+            let (section, at) = match database.auth_user {
+                Some(_) => ("databases", index),
+                None => ("general", 0),
+            };
+            let of = format!("auth_user {:?} of database {:?}", lookup.user, database.name);
+            let problem = match (config.database(lookup.database), config.user(lookup.user, lookup.database))
+            {
+                (None, _) => Some(format!("{of}: its auth_dbname {:?} is unknown", lookup.database)),
+                (_, None) => {
+                    Some(format!("{of} must be a user of database {:?} in users.toml", lookup.database))
+                }
+                (Some(host), Some(user)) => config
+                    .effective(user, host)
+                    .server_password
+                    .is_none()
+                    .then(|| format!("{of} has no password to log in to the server with")),
+            };
+            if let Some(text) = problem {
+                self.error(section, at, "auth_user", text);
+            } else if !lookup.query.contains("$1") {
+                let key = if database.auth_query.is_some() { ("databases", index) } else { ("general", 0) };
+                self.error(
+                    key.0,
+                    key.1,
+                    "auth_query",
+                    "auth_query must contain $1, which is the user's name",
+                );
+            }
+        }
+        let general = &config.general;
+        if general.auth_user.is_none() && config.databases.iter().all(|host| host.auth_user.is_none()) {
+            for (key, is_set) in
+                [("auth_query", general.auth_query.is_some()), ("auth_dbname", general.auth_dbname.is_some())]
+            {
+                if is_set {
+                    self.warning("general", 0, key, format!("{key} is of no use without auth_user"));
+                }
+            }
+        }
+        if general.dynamic_pools_max == 0 {
+            self.error("general", 0, "dynamic_pools_max", "dynamic_pools_max must be at least 1");
         }
     }
 
@@ -479,6 +533,12 @@ fn unknown_level(filter: &str) -> Option<&str> {
         .split(',')
         .map(|part| part.rsplit_once('=').map_or(part, |(_, level)| level).trim())
         .find(|level| !LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level)))
+}
+
+/// True for PostgreSQL's stored form for the md5 method.
+fn is_md5(text: &str) -> bool {
+    let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    text.strip_prefix("md5").is_some_and(|hex| hex.len() == 32 && hex.bytes().all(is_hex))
 }
 
 /// True for `SCRAM-SHA-256$4096:salt$stored:server` as far as can be seen from its form.

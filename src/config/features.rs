@@ -17,12 +17,6 @@ const NOT_IN_USE: [(&str, &[&str]); 13] = [
     (
         "general",
         &[
-            // Authentication
-            "auth_user",
-            "auth_query",
-            "auth_dbname",
-            "auth_query_ttl",
-            "auth_query_negative_ttl",
             // Health
             "healthcheck_interval",
             "idle_healthcheck_interval",
@@ -104,9 +98,6 @@ const NOT_IN_USE: [(&str, &[&str]); 13] = [
     (
         "databases",
         &[
-            "auth_user",
-            "auth_query",
-            "auth_dbname",
             "resharding_only",
             "lb_weight",
             "pool_size_replica",

@@ -104,7 +104,8 @@ section! {
             password: Option<Secret> = None;
             /// Further passwords that clients may use, while one is being replaced.
             passwords: Vec<Secret> = Vec::new();
-            /// SCRAM-SHA-256 verifier, as pg_authid holds it, instead of a readable password.
+            /// SCRAM-SHA-256 verifier or md5 hash, as pg_authid holds it, instead of a readable password. What the client shows
+            /// for a verifier serves the login to servers that have the same one.
             password_hash: Option<Secret> = None;
             /// Name in the client's certificate that makes a password unnecessary.
             identity: Option<String> = None;

@@ -21,7 +21,7 @@ use crate::wire::{TxStatus, encode, error};
 
 impl<S> Session<S> {
     pub(super) fn on_server_bytes(&mut self, at: usize, cx: &mut Cx<'_, S>) {
-        while matches!(self.state, State::Running(_) | State::Login(_)) {
+        while matches!(self.state, State::Running(_) | State::Login(_) | State::Auth(_)) {
             let Some(link) = self.links.get_mut(at) else { return };
             let server = &mut link.server;
             if server.exchanges.forwards_rows() && server.inbound.passing == Passing::Nothing {
@@ -66,11 +66,16 @@ impl<S> Session<S> {
         match header.tag {
             b'D' | b'd' => {
                 let order = server.exchanges.row(header.tag)?;
-                if let Some(Note::Census(_)) = server.exchanges.front_note() {
-                    return self.on_census_row(at, header, cx);
+                match server.exchanges.front_note() {
+                    Some(Note::Census(_)) => return self.on_census_row(at, header, cx),
+                    Some(Note::Lookup) => return self.on_lookup_row(at, header, cx),
+                    _ => {}
                 }
                 self.pass(at, header, order);
                 return Ok(true);
+            }
+            b'T' | b'n' if matches!(server.exchanges.front_note(), Some(Note::Lookup)) => {
+                return self.on_lookup_columns(at, header, cx);
             }
             // These mean something as a whole.
             b'C' | b'Z' | b'E' | b'S' => {
@@ -84,6 +89,8 @@ impl<S> Session<S> {
             b'N' | b'A' => {
                 let order = server.exchanges.front_order().unwrap_or(Order::Forward);
                 let order = match header.tag {
+                    // It is for those who have logged in.
+                    _ if matches!(self.state, State::Auth(_)) => Order::Swallow,
                     // Until it has been reset, the server may tell of what its last client listened to.
                     b'A' if server.exchanges.is_resetting() => Order::Swallow,
                     b'A' => Order::Forward,
@@ -200,7 +207,7 @@ impl<S> Session<S> {
         let restores = matches!(server.exchanges.front_note(), Some(Note::Restores));
         let ours = server.exchanges.front_order() == Some(Order::Swallow) && !restores;
         report(&mut server.settings, name, value);
-        if ours || matches!(self.state, State::Login(_)) {
+        if ours || matches!(self.state, State::Login(_) | State::Auth(_)) {
             server.inbound.skip(header);
         } else {
             report(&mut self.settings, name, value);
@@ -210,6 +217,9 @@ impl<S> Session<S> {
     }
 
     fn on_error(&mut self, at: usize, header: Header, cx: &mut Cx<'_, S>) -> Result<(), OutOfSync> {
+        if matches!(self.state, State::Auth(_)) {
+            return self.on_lookup_error(at, header);
+        }
         let link = &mut self.links[at];
         let refusal = link.server.exchanges.refusal().cloned();
         let outcome = link.server.exchanges.on_reply(b'E', None)?;
@@ -328,6 +338,11 @@ impl<S> Session<S> {
                 } else {
                     server.settings = self.settings.clone();
                 }
+                return Ok(());
+            }
+            (Note::Lookup, _) => {
+                server.inbound.skip(header);
+                self.on_lookup_done(at, cx);
                 return Ok(());
             }
             (Note::Census(_), _) => {

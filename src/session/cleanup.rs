@@ -251,8 +251,7 @@ impl<S> Server<S> {
         }
         let body = self.inbound.body(header).to_vec();
         self.inbound.skip(header);
-        let step =
-            login.on_message(header.tag, &body, &self.pool.config, &mut self.outbox, cx.shared, cx.rng);
+        let step = login.on_message(header.tag, &body, &self.pool, &mut self.outbox, cx.shared, cx.rng);
         match step {
             Step::Going => Unbound::Going,
             Step::Seal => Unbound::Seal,

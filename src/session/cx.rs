@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::auth::keys::{DerivedKeys, KeyJob};
 use crate::auth::plain::StoredSecret;
-use crate::auth::verifier::{Candidates, Challenge};
+use crate::auth::verifier::{Candidates, Challenge, Verifier};
 use crate::base::chunk::Chunks;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
@@ -70,8 +70,8 @@ pub enum Discard {
 pub enum Ask {
     /// PBKDF2 for a login to a server.
     Keys(KeyJob),
-    /// PBKDF2 of a user's passwords, once per user.
-    Candidates { challenge: Challenge, passwords: Vec<Secret> },
+    /// PBKDF2 of a user's passwords, once per user: under this challenge, or that of a verifier which is as good as they.
+    Candidates { challenge: Challenge, verifier: Option<Verifier>, passwords: Vec<Secret> },
     /// Whether a password that came in clear is one of these.
     Password { secrets: Vec<StoredSecret>, user: String, given: Secret },
 }
@@ -88,9 +88,13 @@ impl Ask {
     pub fn run(self) -> Answer {
         match self {
             Ask::Keys(job) => Answer::Keys(job.run()),
-            Ask::Candidates { challenge, passwords } => {
+            Ask::Candidates { challenge, verifier, passwords } => {
                 let passwords = passwords.iter().map(|secret| secret.as_bytes());
-                Answer::Candidates(Candidates::derive(challenge, passwords).ok().map(Arc::new))
+                let made = match verifier {
+                    None => Candidates::derive(challenge, passwords),
+                    Some(verifier) => Candidates::of(verifier).with_passwords(passwords),
+                };
+                Answer::Candidates(made.ok().map(Arc::new))
             }
             Ask::Password { secrets, user, given } => {
                 // All are tried: the time must not tell which one it was.

@@ -44,6 +44,14 @@ pub enum ClientError {
         user: String,
         database: String,
     },
+    /// A user could not be looked up on a server (`auth_query`), whoever that is.
+    LookupFailed,
+    /// Of this user, from this address.
+    TooManyAttempts {
+        user: String,
+    },
+    /// `dynamic_pools_max`.
+    TooManyPools,
     /// The answer to the request for a password is not one.
     BadPasswordMessage(String),
     LoginTimeout,
@@ -151,6 +159,9 @@ impl ClientError {
             BadOption(_) => "42601",
             PasswordRejected { .. } => "28P01",
             NoDatabase { .. } => "3D000",
+            LookupFailed => "58000",
+            TooManyAttempts { .. } => "28000",
+            TooManyPools => "53300",
             LoginTimeout => "57014",
             ServerUnavailable { failure, .. } => match failure {
                 Some(OpenFailure::Refused(_)) => "08004",
@@ -207,6 +218,11 @@ impl ClientError {
             TooManyClients { full: Full::Database, database, .. } => {
                 format!("too many connections for database \"{database}\"")
             }
+            LookupFailed => "the user could not be looked up on the server; the log says why".into(),
+            TooManyAttempts { user } => {
+                format!("too many failed logins of user \"{user}\" from this address; try again later")
+            }
+            TooManyPools => "there are as many pools as dynamic_pools_max allows, and all are in use".into(),
             BadPasswordMessage(text) => text.clone(),
             LoginTimeout => "canceling authentication due to timeout".into(),
             ServerUnavailable { failure, .. } => {

@@ -67,6 +67,8 @@ pub enum Note {
     Discard,
     /// Asks what of a transaction remains on its server.
     Census(Box<Census>),
+    /// Asks who a user is that wants to log in.
+    Lookup,
     /// Gives back to reset parameters what the client asked for at startup. It hears of their values.
     Restores,
     /// Ends a transaction that the pool's mode does not allow; the client gets ReadyForQuery once it is over.

@@ -7,10 +7,9 @@
 use std::sync::Arc;
 
 use crate::auth::keys::{Credential, DerivedKeys, KeyJob, KeySource};
-use crate::auth::md5::{Md5Hash, Salt};
+use crate::auth::md5::Salt;
 use crate::auth::scram::client::{ClientBinding, ClientGreeted, ClientScram};
 use crate::auth::scram::{EndPoint, ScramFault};
-use crate::auth::secret::Password;
 use crate::base::bytes::{Bytes, Malformed};
 use crate::base::limits::{AUTH_MESSAGE_BYTES_MAX, REPORTED_PARAMETER_BYTES_MAX, REPORTED_PARAMETERS_MAX};
 use crate::base::outbox::Outbox;
@@ -19,7 +18,7 @@ use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::cluster::settings::{Settings, report};
 use crate::cluster::shared::Shared;
-use crate::cluster::world::{OpenFailure, PoolConfig};
+use crate::cluster::world::{OpenFailure, Pool, PoolConfig};
 use crate::config::TlsVerify;
 use crate::wire::startup::PROTOCOL_3_0;
 use crate::wire::{BackendKey, TxStatus, encode};
@@ -141,17 +140,17 @@ impl Login {
     /// The largest message that has any business here.
     pub const MESSAGE_BYTES_MAX: usize = REPORTED_PARAMETER_BYTES_MAX;
 
-    pub fn on_message(
+    pub fn on_message<T>(
         &mut self,
         tag: u8,
         body: &[u8],
-        config: &PoolConfig,
+        pool: &Pool<T>,
         outbox: &mut Outbox,
         shared: &Shared,
         rng: &mut dyn Rng,
     ) -> Step {
         let step = match tag {
-            b'R' => self.on_authentication(body, config, outbox, shared, rng),
+            b'R' => self.on_authentication(body, pool, outbox, shared, rng),
             b'S' => self.on_parameter(body).map(|()| Step::Going).map_err(malformed),
             b'K' => self.on_key(body).map(|()| Step::Going).map_err(malformed),
             b'E' => return Step::Failed(OpenFailure::Refused(body.into())),
@@ -179,10 +178,10 @@ impl Login {
         }
     }
 
-    fn on_authentication(
+    fn on_authentication<T>(
         &mut self,
         body: &[u8],
-        config: &PoolConfig,
+        pool: &Pool<T>,
         outbox: &mut Outbox,
         shared: &Shared,
         rng: &mut dyn Rng,
@@ -192,12 +191,13 @@ impl Login {
         }
         let mut bytes = Bytes::new(body);
         let code = bytes.u32().map_err(malformed)?;
-        let password = || {
-            config.server_password.as_ref().map(|secret| secret.as_bytes()).ok_or_else(|| {
-                format!(
-                    "the server asks for a password, and none is configured for user \"{}\"",
-                    config.server_user
-                )
+        let user = &pool.config.server_user;
+        let credential = || {
+            pool.credential().ok_or_else(|| match pool.config.learns {
+                true => format!(
+                    "the server asks for a password, and none is known for user \"{user}\" before a client has logged in"
+                ),
+                false => format!("the server asks for a password, and none is configured for user \"{user}\""),
             })
         };
         let state = std::mem::replace(&mut self.state, State::Asked);
@@ -208,21 +208,28 @@ impl Login {
                 State::Accepted
             }
             (3, State::Asked) => {
-                let mut text = password()?.to_vec();
-                text.push(0);
-                outbox.own(|buf| encode::password(buf, &text));
+                let Credential::Password(password) = credential()? else {
+                    return Err(format!(
+                        "the server asks for the password of user \"{user}\" in clear, and only a proof of it is known"
+                    ));
+                };
+                outbox.own(|buf| encode::message(buf, b'p', |buf| encode::cstr(buf, password.bytes())));
                 State::Asked
             }
             (5, State::Asked) => {
                 let salt = bytes.take(4).map_err(malformed)?;
-                let hash = md5_hash(password()?, config.server_user.as_bytes());
+                let Some(hash) = credential()?.md5_hash(user.as_bytes()) else {
+                    return Err(format!(
+                        "the server asks for the md5 hash of user \"{user}\", and only SCRAM keys are known"
+                    ));
+                };
                 let mut response = hash.response(Salt([salt[0], salt[1], salt[2], salt[3]])).to_vec();
                 response.push(0);
                 outbox.own(|buf| encode::password(buf, &response));
                 State::Asked
             }
             (10, State::Asked) => {
-                password()?;
+                credential()?;
                 let mechanisms = bytes.rest().split(|&byte| byte == 0).filter(|name| !name.is_empty());
                 let (greeting, next) =
                     ClientGreeted::begin(mechanisms, &self.binding, rng).map_err(scram_fault)?;
@@ -231,7 +238,7 @@ impl Login {
             }
             (11, State::Scram(ClientScram::Greeted(greeted))) => {
                 let paused = greeted.server_first(bytes.rest()).map_err(scram_fault)?;
-                let credential = Credential::Password(Password::new(password()?));
+                let credential = credential()?;
                 let source =
                     credential.keys_for(paused.challenge(), &mut shared.keys()).map_err(scram_fault)?;
                 match source {
@@ -286,11 +293,6 @@ pub fn parameter(body: &[u8]) -> Result<(&str, &[u8]), Malformed> {
     let mut bytes = Bytes::new(body);
     let name = std::str::from_utf8(bytes.cstr()?).map_err(|_| Malformed)?;
     Ok((name, bytes.cstr()?))
-}
-
-/// A configured password may be given in PostgreSQL's stored form.
-fn md5_hash(password: &[u8], user: &[u8]) -> Md5Hash {
-    Md5Hash::parse(password).unwrap_or_else(|| Md5Hash::of(password, user))
 }
 
 fn malformed(_: Malformed) -> String {

@@ -21,6 +21,7 @@
 //! only when nothing is owed, its status is idle and no COPY is open.
 
 mod answers;
+mod auth;
 mod cleanup;
 mod console;
 pub mod cx;
@@ -28,6 +29,7 @@ pub mod errors;
 pub mod exchange;
 pub mod inbound;
 pub mod login;
+mod lookup;
 mod recovery;
 mod requests;
 pub mod server;
@@ -51,13 +53,14 @@ use crate::cluster::clients::Place;
 use crate::cluster::settings::{Settings, Within, difference};
 use crate::cluster::world::{Cluster, Name, OpenFailure, Replication};
 use crate::config::PoolerMode;
+use crate::session::auth::Auth;
 use crate::session::cx::{Action, Answer, Cx};
 use crate::session::errors::ClientError;
 use crate::session::exchange::{Exchange, Note, Order, What};
 use crate::session::inbound::Inbound;
 use crate::session::requests::Run;
 use crate::session::server::{Readiness, Server, free_sent};
-use crate::session::startup::{Asked, Auth, Entry};
+use crate::session::startup::{Asked, Entry};
 use crate::session::state::{Deallocates, Touched};
 use crate::session::statements::ClientStatements;
 use crate::sql::effects::Effects;
@@ -364,7 +367,12 @@ impl<S> Session<S> {
         server: Box<Server<S>>,
         cx: &mut Cx<'_, S>,
     ) -> Option<Box<Server<S>>> {
-        let wanted = number == self.checkout && matches!(self.state, State::Login(_) | State::Waiting { .. });
+        let waits = match &self.state {
+            State::Login(_) | State::Waiting { .. } => true,
+            State::Auth(auth) => auth.awaits_server(),
+            _ => false,
+        };
+        let wanted = number == self.checkout && waits;
         if !wanted {
             return Some(server);
         }
@@ -381,11 +389,11 @@ impl<S> Session<S> {
             touched: Touched::default(),
             deallocating: Deallocates::new(),
         });
-        if matches!(self.state, State::Login(_)) {
-            self.on_login_server(link, cx);
-            return None;
+        match self.state {
+            State::Login(_) => self.on_login_server(link, cx),
+            State::Auth(_) => self.on_lookup_server(link),
+            _ => self.start_running(link, cx),
         }
-        self.start_running(link, cx);
         None
     }
 
@@ -396,6 +404,7 @@ impl<S> Session<S> {
         }
         match &self.state {
             State::Login(_) => self.fail(ClientError::ServerUnavailable { failure, fatal: true }, cx),
+            State::Auth(_) => self.on_lookup_refused(failure, cx),
             State::Waiting { .. } => {
                 self.count_wait(cx.now);
                 self.fail_request(&ClientError::ServerUnavailable { failure, fatal: false }, cx);
@@ -418,6 +427,7 @@ impl<S> Session<S> {
                 }
             }
             State::Login(_) => self.ask_for_login_server(cx),
+            State::Auth(_) => self.look_up(cx),
             _ => {}
         }
     }
@@ -496,7 +506,8 @@ impl<S> Session<S> {
             return;
         }
         match &self.state {
-            State::Startup { .. } | State::Auth(_) => self.fail(ClientError::LoginTimeout, cx),
+            State::Startup { .. } => self.fail(ClientError::LoginTimeout, cx),
+            State::Auth(_) => self.on_auth_time(cx),
             State::Login(_) if self.links.is_empty() => {
                 self.fail(ClientError::CheckoutTimeout { fatal: true }, cx);
             }
@@ -521,7 +532,7 @@ impl<S> Session<S> {
         let idle = self.cluster.as_ref().and_then(|cluster| cluster.timeouts.client_idle);
         match &self.state {
             State::Startup { until, .. } | State::Cancelling { until } | State::Closing { until } => *until,
-            State::Auth(auth) => auth.until,
+            State::Auth(auth) => auth.next_time(),
             State::Login(entry) => entry.until,
             State::Idle { since, .. } => since.after(idle),
             State::Waiting { until, .. } => *until,
@@ -643,7 +654,12 @@ impl<S> Session<S> {
         if matches!(self.state, State::Closing { .. }) {
             return;
         }
-        if matches!(self.state, State::Waiting { .. } | State::Login(_)) && self.links.is_empty() {
+        let waits = match &self.state {
+            State::Waiting { .. } | State::Login(_) => true,
+            State::Auth(auth) => auth.awaits_server(),
+            _ => false,
+        };
+        if waits && self.links.is_empty() {
             self.withdraw(cx);
         }
         self.checkout += 1;

@@ -1,26 +1,17 @@
-//! From the client's first byte to its first ReadyForQuery: startup packets, authentication, and the settings that
-//! PostgreSQL tells at login.
+//! From the client's first byte to its first ReadyForQuery, but for its proof ([`super::auth`]): startup packets, and the
+//! settings that PostgreSQL tells at login.
 
 use std::sync::Arc;
 
-use crate::auth::md5::{self, Md5Hash, Salt};
-use crate::auth::plain::{StoredSecret, checked_password};
-use crate::auth::scram::EndPoint;
-use crate::auth::scram::server::{ServerBinding, ServerChallenged, ServerStart};
-use crate::auth::secret::Password;
-use crate::auth::verifier::{Candidates, Iterations, Verifier};
 use crate::base::address::Origin;
-use crate::base::bytes::Bytes;
-use crate::base::limits::{AUTH_MESSAGE_BYTES_MAX, CANCEL_TIMEOUT};
+use crate::base::limits::CANCEL_TIMEOUT;
 use crate::base::time::Time;
 use crate::cluster::settings::{Settings, Within, difference, is_plain};
-use crate::cluster::world::{Known, Name, Passwords, Replication, StartupSettings};
-use crate::config::{AuthType, General, Secret};
-use crate::session::console::{self, Console};
-use crate::session::cx::{Action, Answer, Ask, Cx};
+use crate::cluster::world::{Known, Name, Replication, StartupSettings};
+use crate::config::General;
+use crate::session::cx::{Action, Cx};
 use crate::session::errors::ClientError;
 use crate::session::exchange::Note;
-use crate::session::inbound::Next;
 use crate::session::requests::Run;
 use crate::session::{ServerCluster, Session, State, discard_all, send_queries};
 use crate::wire::error;
@@ -51,38 +42,6 @@ impl Asked {
         let owes_header = general.proxy_protocol_from.iter().any(|network| network.contains(peer));
         Asked { owes_header, is_local: peer.is_unix(), ..Asked::default() }
     }
-}
-
-/// A client that has to prove who it is.
-pub struct Auth<S> {
-    pub until: Time,
-    target: Target<S>,
-    asked: StartupSettings,
-    step: Step,
-    binding: ServerBinding,
-}
-
-/// Where the client goes once it has proved itself.
-enum Target<S> {
-    Cluster(Arc<ServerCluster<S>>),
-    Console,
-    /// Nowhere: the proof fails whatever it is.
-    Nobody,
-    /// The user exists, the database does not, or is not the user's.
-    NoDatabase(Passwords),
-}
-
-enum Step {
-    Md5(Salt),
-    Plain,
-    PlainChecking,
-    Scram,
-    /// The user's verifiers are being made; the client's first message waits.
-    ScramDeriving {
-        mechanism: Vec<u8>,
-        message: Vec<u8>,
-    },
-    ScramProof(ServerChallenged),
 }
 
 /// A client that has proved who it is, and waits for a server's word about its settings.
@@ -263,9 +222,7 @@ impl<S> Session<S> {
         if cx.world.config.general.application_name_add_host {
             add_host(&mut wish.settings, self.who.peer);
         }
-        // The name as it is configured is shared by all who come with it.
-        let known = cx.world.cluster_of(&wish.name).map(|cluster| cluster.name.clone());
-        self.who.name = Some(known.unwrap_or_else(|| Arc::new(wish.name)));
+        self.who.name = Some(Arc::new(wish.name));
         self.begin_auth(wish.settings, cx);
     }
 
@@ -279,271 +236,8 @@ impl<S> Session<S> {
         }
     }
 
-    fn begin_auth(&mut self, asked: StartupSettings, cx: &mut Cx<'_, S>) {
-        let State::Startup { until, peer, .. } = std::mem::replace(&mut self.state, State::Skipping) else {
-            return;
-        };
-        self.epoch = cx.world.epoch;
-        let config = &cx.world.config;
-        let Some(name) = &self.who.name else { return };
-        let target = if *name.database == *config.admin.name {
-            if *name.user == *config.admin.user { Target::Console } else { Target::Nobody }
-        } else if let Some(cluster) = cx.world.cluster_of(name) {
-            Target::Cluster(cluster)
-        } else if let Some(passwords) = cx.world.passwords_of(&name.user) {
-            Target::NoDatabase(passwords.clone())
-        } else {
-            Target::Nobody
-        };
-        let end_point = peer.as_ref().and_then(|peer| EndPoint::new(peer.end_point.as_deref()?));
-        let binding = end_point.map_or(ServerBinding::Unavailable, ServerBinding::Offered);
-        let passwords = target.passwords(cx);
-        let must_be_certified = match passwords {
-            Some(passwords) => passwords.must_be_certified,
-            None => config.general.tls_client_ca_certificate.is_some(),
-        };
-        let names = peer.filter(|peer| peer.is_certified).map(|peer| peer.names);
-        if must_be_certified && names.is_none() {
-            return self.fail(ClientError::CertificateRequired, cx);
-        }
-        if let Some(Passwords { identity: Some(identity), plain, hash, .. }) = passwords {
-            if names.is_some_and(|names| names.contains(identity)) {
-                return self.let_in(target, asked, until, cx);
-            }
-            if plain.is_empty() && hash.is_none() {
-                let user = self.who.user().to_owned();
-                log::warn!(
-                    "the certificate of {} is not user {user:?}'s, database {:?}",
-                    self.who.peer,
-                    self.who.database()
-                );
-                return self.fail(ClientError::CertificateRejected { user }, cx);
-            }
-        }
-        let kind = match (&target, config.general.auth_type) {
-            // The console is never open to everybody.
-            (Target::Console, AuthType::Trust) => AuthType::Scram,
-            // A user with a SCRAM verifier only can prove itself in no other way (as in PostgreSQL's md5 method).
-            (target, AuthType::Md5) if target.passwords(cx).is_some_and(|all| all.plain.is_empty()) => {
-                AuthType::Scram
-            }
-            (_, kind) => kind,
-        };
-        let step = match kind {
-            AuthType::Trust => return self.let_in(target, asked, until, cx),
-            AuthType::Md5 => {
-                let salt = Salt::new(cx.rng);
-                self.client.outbox.own(|buf| encode::authentication(buf, 5, &salt.0));
-                Step::Md5(salt)
-            }
-            AuthType::Plain => {
-                self.client.outbox.own(|buf| encode::authentication(buf, 3, &[]));
-                Step::Plain
-            }
-            AuthType::Scram => {
-                let mut names = Vec::new();
-                for mechanism in binding.mechanisms() {
-                    encode::cstr(&mut names, mechanism.name().as_bytes());
-                }
-                names.push(0);
-                self.client.outbox.own(|buf| encode::authentication(buf, 10, &names));
-                Step::Scram
-            }
-        };
-        self.state = State::Auth(Box::new(Auth { until, target, asked, step, binding }));
-    }
-
-    pub(super) fn on_password_bytes(&mut self, cx: &mut Cx<'_, S>) {
-        let header = match self.client.inbound.step() {
-            Ok(Next::Frame(header)) => header,
-            Ok(_) => return,
-            Err(bad) => return self.fail(ClientError::BadMessageLength { tag: bad.tag }, cx),
-        };
-        match header.tag {
-            b'p' if header.body as usize <= AUTH_MESSAGE_BYTES_MAX => {}
-            b'X' => return self.close(cx),
-            _ => {
-                let text = format!("expected password response, got message type {}", header.tag);
-                return self.fail(ClientError::BadPasswordMessage(text), cx);
-            }
-        }
-        if !self.client.inbound.hold(header, cx.chunks) {
-            return;
-        }
-        let State::Auth(auth) = &mut self.state else { return };
-        if matches!(auth.step, Step::PlainChecking | Step::ScramDeriving { .. }) {
-            return;
-        }
-        let body = self.client.inbound.body(header).to_vec();
-        self.client.inbound.skip(header);
-        self.free_sent();
-        self.on_password(&body, cx);
-    }
-
-    fn on_password(&mut self, body: &[u8], cx: &mut Cx<'_, S>) {
-        let State::Auth(auth) = &mut self.state else { return };
-        match std::mem::replace(&mut auth.step, Step::Plain) {
-            Step::Md5(salt) => {
-                let response = body.strip_suffix(&[0]).unwrap_or(body);
-                let hashes = auth.target.md5_hashes(self.who.user(), cx);
-                match md5::verify(&hashes, salt, response) {
-                    Some(_) => self.on_proved(cx),
-                    None => self.reject(cx),
-                }
-            }
-            Step::Plain => {
-                let given = body.strip_suffix(&[0]).unwrap_or(body);
-                let Ok(given) = checked_password(given) else { return self.reject(cx) };
-                let given = Secret::new(String::from_utf8_lossy(given));
-                let secrets = auth.target.secrets(cx);
-                auth.step = Step::PlainChecking;
-                cx.actions.push(Action::Ask(Ask::Password {
-                    secrets,
-                    user: self.who.user().to_owned(),
-                    given,
-                }));
-            }
-            Step::Scram => self.on_scram_first(body, cx),
-            Step::ScramProof(challenged) => match challenged.client_final(body) {
-                Ok((message, _login)) => {
-                    self.client.outbox.own(|buf| encode::authentication(buf, 12, &message));
-                    self.on_proved(cx);
-                }
-                Err(fault) => {
-                    log::debug!("SCRAM of user {:?} from {}: {fault}", self.who.user(), self.who.peer);
-                    self.reject(cx);
-                }
-            },
-            Step::PlainChecking | Step::ScramDeriving { .. } => {}
-        }
-    }
-
-    /// SASLInitialResponse.
-    fn on_scram_first(&mut self, body: &[u8], cx: &mut Cx<'_, S>) {
-        let mut bytes = Bytes::new(body);
-        let initial = bytes.cstr().and_then(|mechanism| {
-            let length = bytes.u32()? as usize;
-            Ok((mechanism, bytes.take(length)?))
-        });
-        let Ok((mechanism, message)) = initial else {
-            let text = "malformed SASLInitialResponse message".to_owned();
-            return self.fail(ClientError::BadPasswordMessage(text), cx);
-        };
-        let State::Auth(auth) = &mut self.state else { return };
-        let iterations = Iterations::DEFAULT;
-        let user = self.who.user().as_bytes();
-        let passwords = auth.target.passwords(cx);
-        let known = passwords.and_then(|passwords| passwords.candidates.get().cloned());
-        let candidates = match (known, passwords) {
-            (Some(known), _) => known,
-            (None, Some(passwords)) if !passwords.plain.is_empty() => {
-                let challenge = cx.shared.salts.challenge(user, iterations);
-                let ask = Ask::Candidates { challenge, passwords: passwords.plain.clone() };
-                auth.step = Step::ScramDeriving { mechanism: mechanism.to_vec(), message: message.to_vec() };
-                return cx.actions.push(Action::Ask(ask));
-            }
-            (None, Some(Passwords { hash: Some(hash), .. })) => match Verifier::parse(hash.expose()) {
-                Ok(verifier) => Arc::new(Candidates::of(verifier)),
-                Err(_) => Arc::new(Candidates::unknown(&cx.shared.salts, user, iterations)),
-            },
-            (None, _) => Arc::new(Candidates::unknown(&cx.shared.salts, user, iterations)),
-        };
-        self.challenge(candidates, mechanism, message, cx);
-    }
-
-    fn challenge(
-        &mut self,
-        candidates: Arc<Candidates>,
-        mechanism: &[u8],
-        message: &[u8],
-        cx: &mut Cx<'_, S>,
-    ) {
-        let State::Auth(auth) = &self.state else { return };
-        let started = ServerStart::new(candidates, auth.binding.clone(), mechanism)
-            .and_then(|start| start.client_first(message, cx.rng));
-        let (reply, next) = match started {
-            Ok(started) => started,
-            Err(fault) => return self.fail(ClientError::BadPasswordMessage(fault.to_string()), cx),
-        };
-        self.client.outbox.own(|buf| encode::authentication(buf, 11, &reply));
-        if let State::Auth(auth) = &mut self.state {
-            auth.step = Step::ScramProof(next);
-        }
-    }
-
-    pub(super) fn on_auth_answer(&mut self, answer: Answer, cx: &mut Cx<'_, S>) {
-        let State::Auth(auth) = &mut self.state else { return };
-        match (std::mem::replace(&mut auth.step, Step::Plain), answer) {
-            (Step::ScramDeriving { mechanism, message }, Answer::Candidates(made)) => {
-                let user = self.who.user().as_bytes();
-                let candidates = made.unwrap_or_else(|| {
-                    Arc::new(Candidates::unknown(&cx.shared.salts, user, Iterations::DEFAULT))
-                });
-                if let Some(passwords) = auth.target.passwords(cx) {
-                    // Somebody else may have been first: the same value.
-                    let _ = passwords.candidates.set(candidates.clone());
-                }
-                self.challenge(candidates, &mechanism, &message, cx);
-            }
-            (Step::PlainChecking, Answer::Password { matches: true }) => self.on_proved(cx),
-            (Step::PlainChecking, Answer::Password { matches: false }) => self.reject(cx),
-            (step, _) => auth.step = step,
-        }
-    }
-
-    fn reject(&mut self, cx: &mut Cx<'_, S>) {
-        let user = self.who.user().to_owned();
-        log::warn!(
-            "password authentication failed for user {user:?}, database {:?}, from {}",
-            self.who.database(),
-            self.who.peer
-        );
-        self.fail(ClientError::PasswordRejected { user }, cx);
-    }
-
-    fn on_proved(&mut self, cx: &mut Cx<'_, S>) {
-        let State::Auth(auth) = std::mem::replace(&mut self.state, State::Skipping) else { return };
-        let Auth { until, target, asked, .. } = *auth;
-        self.let_in(target, asked, until, cx);
-    }
-
-    fn let_in(&mut self, target: Target<S>, asked: StartupSettings, until: Time, cx: &mut Cx<'_, S>) {
-        match target {
-            Target::Cluster(cluster) => {
-                self.cluster = Some(cluster);
-                // A reload may have come while the client proved itself.
-                self.look_up_cluster(cx);
-                if self.cluster.is_none() {
-                    return self.fail(ClientError::Unconfigured, cx);
-                }
-                if let Err(error) = self.take_place(cx) {
-                    return self.fail(error, cx);
-                }
-                self.client.outbox.own(|buf| encode::authentication(buf, 0, &[]));
-                self.admit(asked, until, cx);
-            }
-            Target::Console => {
-                self.client.outbox.own(|buf| {
-                    encode::authentication(buf, 0, &[]);
-                    for (name, value) in console::PARAMETERS {
-                        encode::parameter_status(buf, name, value.as_bytes());
-                    }
-                    encode::backend_key(buf, self.key.pid, self.key.secret());
-                    encode::ready(buf, TxStatus::Idle);
-                });
-                self.state = State::Console(Console::default());
-            }
-            // Under trust, too, a user who is not configured does not get in.
-            Target::Nobody => self.reject(cx),
-            Target::NoDatabase(_) => {
-                let database = self.who.database().to_owned();
-                self.fail(ClientError::NoDatabase { database }, cx);
-            }
-        }
-    }
-
     /// From here on it counts. Not before: who cannot prove who it is must not take others' places.
-    fn take_place(&mut self, cx: &Cx<'_, S>) -> Result<(), ClientError> {
+    pub(super) fn take_place(&mut self, cx: &Cx<'_, S>) -> Result<(), ClientError> {
         let (Some(cluster), Some(name)) = (&self.cluster, &self.who.name) else { return Ok(()) };
         let place = cx.shared.clients.enter(name, cluster.client_limits);
         self.place = Some(place.map_err(|full| ClientError::TooManyClients {
@@ -555,7 +249,7 @@ impl<S> Session<S> {
     }
 
     /// The client may come in as soon as its settings are known.
-    fn admit(&mut self, asked: StartupSettings, until: Time, cx: &mut Cx<'_, S>) {
+    pub(super) fn admit(&mut self, asked: StartupSettings, until: Time, cx: &mut Cx<'_, S>) {
         let Some(cluster) = self.cluster.clone() else { return };
         if let Some((_, kind)) = asked.iter().find(|(name, _)| &**name == REPLICATION) {
             let kind = replication(kind);
@@ -734,34 +428,6 @@ fn known(settings: Settings) -> Known {
         encode::parameter_status(&mut greeting, name, value);
     }
     Known { settings: Arc::new(settings), greeting: greeting.into() }
-}
-
-impl<S> Target<S> {
-    fn passwords<'a>(&'a self, cx: &'a Cx<'_, S>) -> Option<&'a Passwords> {
-        match self {
-            Target::Cluster(cluster) => Some(&cluster.passwords),
-            Target::Console => Some(&cx.world.admin),
-            Target::NoDatabase(passwords) => Some(passwords),
-            Target::Nobody => None,
-        }
-    }
-
-    fn md5_hashes(&self, user: &str, cx: &Cx<'_, S>) -> Vec<Md5Hash> {
-        let plain = self.passwords(cx).into_iter().flat_map(|passwords| &passwords.plain);
-        plain
-            .map(|secret| {
-                Md5Hash::parse(secret.as_bytes())
-                    .unwrap_or_else(|| Md5Hash::of(secret.as_bytes(), user.as_bytes()))
-            })
-            .collect()
-    }
-
-    fn secrets(&self, cx: &Cx<'_, S>) -> Vec<StoredSecret> {
-        let Some(passwords) = self.passwords(cx) else { return Vec::new() };
-        let plain = passwords.plain.iter().map(|secret| StoredSecret::Text(Password::new(secret.as_bytes())));
-        let hash = passwords.hash.iter().map(|hash| StoredSecret::parse(hash.expose()));
-        plain.chain(hash).collect()
-    }
 }
 
 /// The settings in the startup parameter `options`: `-c name=value`, `-cname=value` and `--name=value`, where a

@@ -42,6 +42,27 @@ pub fn parse(buf: &mut Vec<u8>, name: &[u8], text_and_types: &[u8]) {
     });
 }
 
+/// Bind of the unnamed portal to the unnamed statement: values and results as text.
+pub fn bind_text(buf: &mut Vec<u8>, values: &[&[u8]]) {
+    message(buf, b'B', |buf| {
+        buf.extend_from_slice(&[0; 4]);
+        buf.extend_from_slice(&(values.len() as u16).to_be_bytes());
+        for value in values {
+            buf.extend_from_slice(&(value.len() as u32).to_be_bytes());
+            buf.extend_from_slice(value);
+        }
+        buf.extend_from_slice(&[0; 2]);
+    });
+}
+
+/// Execute of the unnamed portal, up to so many rows.
+pub fn execute(buf: &mut Vec<u8>, rows_max: u32) {
+    message(buf, b'E', |buf| {
+        buf.push(0);
+        buf.extend_from_slice(&rows_max.to_be_bytes());
+    });
+}
+
 /// Close of a statement (`b'S'`) or portal (`b'P'`).
 pub fn close(buf: &mut Vec<u8>, kind: u8, name: &[u8]) {
     message(buf, b'C', |buf| {

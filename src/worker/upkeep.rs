@@ -47,7 +47,7 @@ impl Upkeep {
                 }
                 (gone, shelf.state.retry(now))
             };
-            while pool.lock().state.open_to(config.min_size) {
+            while !pool.awaits_client() && pool.lock().state.open_to(config.min_size) {
                 open += 1;
             }
             for server in gone {

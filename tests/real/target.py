@@ -182,8 +182,9 @@ class Pgdog(Proxy):
         lines = []
         for user in self.users:
             entry = {"name": user.name, "database": user.database, "password": user.password} | user.options
-            if not user.password:
-                del entry["password"]
+            for key in ("database", "password"):
+                if not entry[key]:
+                    del entry[key]
             lines += ["[[users]]", *toml_lines(entry), ""]
         replace_file(self.users_file, "\n".join(lines))
 

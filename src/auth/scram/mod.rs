@@ -101,6 +101,8 @@ pub enum ScramFault {
     ChallengeMalformed(VerifierFault),
     /// We have no password for this user, only keys, and they belong to another salt or iteration count.
     KeysOfOtherChallenge,
+    /// We have only an md5 hash of the user's password.
+    HashForMd5Only,
     /// The server ended the exchange with this error (RFC 5802, section 7).
     ServerReported(String),
     SignatureMalformed,
@@ -134,6 +136,7 @@ impl ScramFault {
             }
             ScramFault::ProofRejected
             | ScramFault::KeysOfOtherChallenge
+            | ScramFault::HashForMd5Only
             | ScramFault::SignatureRejected
             | ScramFault::ServerReported(_) => FaultClass::Password,
             ScramFault::MessageEmpty
@@ -197,6 +200,9 @@ impl fmt::Display for ScramFault {
             ScramFault::ChallengeMalformed(fault) => return write!(f, "SCRAM challenge: {fault}"),
             ScramFault::KeysOfOtherChallenge => {
                 "server's SCRAM salt or iteration count is not the one of the known keys"
+            }
+            ScramFault::HashForMd5Only => {
+                "SCRAM needs the password or its keys, and only an md5 hash is known"
             }
             ScramFault::ServerReported(text) => return write!(f, "server refused SCRAM: {text}"),
             ScramFault::SignatureMalformed => "SCRAM server signature is malformed",

@@ -200,7 +200,7 @@ fn mappings() {
 #[test]
 fn users() {
     let hash = "password_hash = 'SCRAM-SHA-256$4096:c2FsdA==$c3RvcmVk:c2VydmVy'";
-    let cases: [(&str, &str, &[&str]); 18] = [
+    let cases: [(&str, &str, &[&str]); 27] = [
         ("", "[[users]]\ndatabase = 'd'", &["u:1: error: a user needs a name"]),
         (
             "",
@@ -237,16 +237,33 @@ fn users() {
             "[[users]]\nname = 'u'\ndatabase = 'd'\npassword_hash = 'md5abc'",
             &["u:4: error: user \"u\": password_hash must have the form"],
         ),
+        ("", &format!("[[users]]\nname = 'u'\ndatabase = 'd'\n{hash}"), &[]),
         (
             "",
-            &format!("[[users]]\nname = 'u'\ndatabase = 'd'\n{hash}"),
-            &["u:4: warning: user \"u\" has only a password_hash"],
+            "[[users]]\nname = 'u'\ndatabase = 'd'\npassword_hash = 'md54a0a68b43b6cd5cf266fa02f196e2371'",
+            &["u:4: warning: user \"u\" cannot log in: auth_type = \"scram\""],
         ),
         (
-            "auth_type = 'md5'",
-            &format!("[[users]]\nname = 'u'\ndatabase = 'd'\nserver_password = 's'\n{hash}"),
-            &["u:5: warning: user \"u\" cannot log in: auth_type"],
+            "",
+            "[[users]]\nname = 'u'\ndatabase = 'd'\npassword = 'p'\npasswords = ['1','2','3','4','5','6','7','8']",
+            &["u:5: error: user \"u\" has 9 passwords, at most 8"],
         ),
+        ("auth_user = 'u'", USER, &[]),
+        ("auth_user = 'u'", &format!("{USER}[[users]]\nname = 'v'\ndatabase = 'd'"), &[]),
+        ("auth_user = 'v'", USER, &["c:2: error: auth_user \"v\" of database \"d\" must be a user of"]),
+        (
+            "auth_user = 'u'\nauth_dbname = 'e'",
+            USER,
+            &["c:2: error: auth_user \"u\" of database \"d\": its auth_dbname \"e\" is unknown"],
+        ),
+        (
+            "auth_user = 'u'",
+            &format!("[[users]]\nname = 'u'\ndatabase = 'd'\n{hash}"),
+            &["c:2: error: auth_user \"u\" of database \"d\" has no password"],
+        ),
+        ("auth_user = 'u'\nauth_query = 'SELECT 1'", USER, &["c:3: error: auth_query must contain $1"]),
+        ("auth_query = 'SELECT $1'", USER, &["c:2: warning: auth_query is of no use without auth_user"]),
+        ("dynamic_pools_max = 0", USER, &["c:2: error: dynamic_pools_max must be at least 1"]),
         ("", &format!("{USER}pool_size = 0"), &["u:5: error: user \"u\": pool_size must be at least 1"]),
         (
             "",
