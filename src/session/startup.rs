@@ -97,13 +97,12 @@ impl Wish {
             match name {
                 "user" => user = Some(text()),
                 "database" => database = Some(text()),
-                "replication" => match replication(value)? {
-                    Some(kind) => {
+                "replication" => {
+                    if let Some(kind) = replication(value)? {
                         is_physical = kind == Replication::Physical;
                         settings.push((REPLICATION.into(), value.into()));
                     }
-                    None => {}
-                },
+                }
                 "options" => {
                     let options = options(&text()).map_err(ClientError::BadOption)?;
                     if let Some((name, _)) = options.iter().find(|(name, _)| &**name == REPLICATION) {
