@@ -25,7 +25,7 @@ use crate::cluster::quota::{Group, Quotas, ServerLimits, Share};
 use crate::cluster::settings::Settings;
 use crate::config::{
     Config, ConnectionRecovery, Database, General, PoolerMode, PreparedStatements, Role, Secret, TlsVerify,
-    User,
+    User, WILDCARD,
 };
 use crate::stats::Tally;
 
@@ -37,6 +37,8 @@ pub struct World<T> {
     clusters: BTreeMap<Arc<Name>, Arc<Cluster<T>>>,
     /// By user, whatever the database.
     users: BTreeMap<Box<str>, Passwords>,
+    /// Of users of all databases that are not configured.
+    wildcard_users: BTreeMap<Box<str>, Passwords>,
     /// The console's.
     pub admin: Passwords,
     /// The pools of `clusters`, by id.
@@ -401,6 +403,7 @@ impl<T> World<T> {
             config: config.clone(),
             clusters: BTreeMap::new(),
             users: BTreeMap::new(),
+            wildcard_users: BTreeMap::new(),
             admin: admin.or(previous.map(|world| &world.admin)),
             pools: Vec::new(),
             quotas: pool_ids.quotas.clone(),
@@ -416,7 +419,8 @@ impl<T> World<T> {
             let passwords = Passwords::of(user, &config.general).or(old);
             world.users.entry(user.name.as_str().into()).or_insert(passwords);
             // A table that names the database comes before one for all databases: `Config::user` knows.
-            for database in config.databases.iter().filter(|at| user.all_databases || user.names(&at.name)) {
+            let named = config.databases.iter().filter(|database| database.name != WILDCARD);
+            for database in named.filter(|at| user.all_databases || user.names(&at.name)) {
                 let name = Arc::new(Name::new(&*database.name, &*user.name));
                 if !world.clusters.contains_key(&name)
                     && let Some(user) = config.user(&user.name, &database.name)
@@ -428,6 +432,13 @@ impl<T> World<T> {
                     world.pools.extend(cluster.pools.iter().cloned());
                     world.clusters.insert(name, Arc::new(cluster));
                 }
+            }
+        }
+        for user in &config.users {
+            if let Some(user) = config.wildcard_user(&user.name) {
+                let old = previous.and_then(|world| world.wildcard_users.get(&*user.name));
+                let passwords = Passwords::of(user, &config.general).or(old);
+                world.wildcard_users.insert(user.name.as_str().into(), passwords);
             }
         }
         world.demand.renew(&config, &world.pool_ids);
@@ -451,6 +462,12 @@ impl<T> World<T> {
             Some(cluster) => Ok(Some(cluster.clone())),
             None => self.demand.find_or_make(name),
         }
+    }
+
+    /// The passwords of a user of a database that is one of those for which the wildcard stands.
+    pub fn wildcard_passwords_of(&self, name: &Name) -> Option<&Passwords> {
+        let passwords = self.wildcard_users.get(&name.user)?;
+        (!self.config.wildcard(&name.database).is_empty()).then_some(passwords)
     }
 
     /// The passwords of a user who is configured for some database.
@@ -609,13 +626,23 @@ fn server_limits(config: &Config) -> ServerLimits {
         }
     }
     let general = &config.general;
-    ServerLimits { own, user: general.max_user_connections.get(), database: general.max_db_connections.get() }
+    // What the wildcard has is for each database that is not configured.
+    let wild = config.database(WILDCARD).and_then(|database| database.max_db_connections);
+    for database in &config.databases {
+        own.entry(Group::Database(database.name.as_str().into())).or_insert(general.max_db_connections.get());
+    }
+    ServerLimits {
+        own,
+        user: general.max_user_connections.get(),
+        database: wild.unwrap_or(general.max_db_connections).get(),
+    }
 }
 
 fn client_limits(config: &Config, name: &Name) -> ClientLimits {
     let general = &config.general;
     let mut users = config.users.iter().filter(|user| *user.name == *name.user);
-    let mut databases = config.databases.iter().filter(|database| *database.name == *name.database);
+    let meant = if config.wildcard(&name.database).is_empty() { &name.database } else { WILDCARD };
+    let mut databases = config.databases.iter().filter(|database| *database.name == *meant);
     let user = users.find_map(|user| user.max_user_client_connections);
     let database = databases.find_map(|database| database.max_db_client_connections);
     ClientLimits {

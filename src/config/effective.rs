@@ -161,7 +161,30 @@ impl User {
     }
 }
 
+/// The name of a database that stands for all that are not configured.
+pub const WILDCARD: &str = "*";
+
 impl Config {
+    /// The hosts of a database that is not configured, if there is one for all such; they have its name.
+    pub fn wildcard(&self, name: &str) -> Vec<Database> {
+        if self.databases.iter().any(|database| database.name == name && name != WILDCARD) {
+            return Vec::new();
+        }
+        let all = self.databases.iter().filter(|database| database.name == WILDCARD);
+        all.map(|database| Database {
+            name: name.to_owned(),
+            database_name: Some(database.database_name.clone().unwrap_or_else(|| name.to_owned())),
+            ..database.clone()
+        })
+        .collect()
+    }
+
+    /// The user of databases that are not configured: one that names the wildcard, or with `all_databases`.
+    pub fn wildcard_user(&self, name: &str) -> Option<&User> {
+        self.database(WILDCARD)?;
+        self.user(name, WILDCARD)
+    }
+
     /// The first host of a database that clients may use.
     pub fn database(&self, name: &str) -> Option<&Database> {
         self.databases.iter().find(|database| database.name == name && !database.resharding_only)
@@ -176,7 +199,11 @@ impl Config {
     /// How users of a database are looked up that users.toml does not have; none if they are not.
     pub fn lookup(&self, database: &str) -> Option<Lookup<'_>> {
         let general = &self.general;
-        let host = self.database(database)?;
+        let host = self.database(database).or_else(|| self.database(WILDCARD))?;
+        // The database of somebody who has proved nothing must not be made for that.
+        if host.name == WILDCARD && host.auth_dbname.is_none() && general.auth_dbname.is_none() {
+            return None;
+        }
         Some(Lookup {
             user: host.auth_user.as_deref().or(general.auth_user.as_deref())?,
             database: host.auth_dbname.as_deref().or(general.auth_dbname.as_deref()).unwrap_or(&host.name),
@@ -317,6 +344,40 @@ mod tests {
         user.server_user = Some("su".to_owned());
         user.server_password = Some(Secret::new("sp"));
         assert_eq!(login(&user, &database), pair("su", "sp"));
+    }
+
+    #[test]
+    fn the_wildcard_stands_for_what_is_not_configured() {
+        let database = |name: &str, real: Option<&str>| Database {
+            name: name.to_owned(),
+            host: "h".to_owned(),
+            database_name: real.map(str::to_owned),
+            ..Database::default()
+        };
+        let user = |name: &str, database: Option<&str>, all_databases| User {
+            name: name.to_owned(),
+            database: database.map(str::to_owned),
+            all_databases,
+            ..User::default()
+        };
+        let mut config = Config {
+            databases: vec![database("d", None), database("*", None)],
+            users: vec![user("one", Some("d"), false), user("wild", Some("*"), false), user("all", None, true)],
+            ..Config::default()
+        };
+        let hosts = |config: &Config, name: &str| -> Vec<(String, Option<String>)> {
+            config.wildcard(name).into_iter().map(|host| (host.name, host.database_name)).collect()
+        };
+        assert_eq!(hosts(&config, "d"), []);
+        assert_eq!(hosts(&config, "x"), [("x".to_owned(), Some("x".to_owned()))]);
+        assert_eq!(hosts(&config, "*"), [("*".to_owned(), Some("*".to_owned()))], "a name like others");
+        let may = |config: &Config, name: &str| config.wildcard_user(name).is_some();
+        assert!(!may(&config, "one") && may(&config, "wild") && may(&config, "all") && !may(&config, "x"));
+        config.databases[1].database_name = Some("real".to_owned());
+        assert_eq!(hosts(&config, "x"), [("x".to_owned(), Some("real".to_owned()))]);
+        config.databases.pop();
+        assert_eq!(hosts(&config, "x"), []);
+        assert!(!may(&config, "all"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ section! {
     /// A database on one server. Replicas and shards are further tables with the same name.
     pub struct Database {
         "Where it is" {
-            /// Name that clients connect to.
+            /// Name that clients connect to; "*" is every database that is not configured.
             name: String = String::new();
             /// What the server is to its shard.
             role: Role = Role::Primary;
@@ -96,7 +96,7 @@ section! {
             database: Option<String> = None;
             /// Several databases.
             databases: Vec<String> = Vec::new();
-            /// Every database; a table that names the database comes first.
+            /// Every database, with "*" also those that are not configured; a table that names the database comes first.
             all_databases: bool = false;
         }
         "Login of clients" {

@@ -26,6 +26,7 @@ mod value;
 
 pub use changes::Changes;
 pub use choices::*;
+pub use effective::WILDCARD;
 pub use effective::{Effective, Lookup};
 pub use env::Env;
 pub use general::General;

@@ -153,6 +153,10 @@ impl<S> Session<S> {
             if *name.user == *config.admin.user { Target::Console } else { Target::Nobody }
         } else if let Some(cluster) = cx.world.configured(&name).filter(|cluster| known(&cluster.passwords)) {
             Target::Cluster(cluster.clone())
+        } else if let Some(passwords) =
+            cx.world.wildcard_passwords_of(&name).filter(|passwords| known(passwords))
+        {
+            Target::Found(passwords.clone())
         } else if config.lookup(&name.database).is_some() {
             let found = cx.world.lookups().find(&name, cx.now);
             return match found {
