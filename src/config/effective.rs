@@ -362,7 +362,11 @@ mod tests {
         };
         let mut config = Config {
             databases: vec![database("d", None), database("*", None)],
-            users: vec![user("one", Some("d"), false), user("wild", Some("*"), false), user("all", None, true)],
+            users: vec![
+                user("one", Some("d"), false),
+                user("wild", Some("*"), false),
+                user("all", None, true),
+            ],
             ..Config::default()
         };
         let hosts = |config: &Config, name: &str| -> Vec<(String, Option<String>)> {

@@ -74,15 +74,17 @@ enum Excess {
     Refused,
 }
 
+#[inline]
 fn excess<S>(header: Header, cx: &Cx<'_, S>) -> Excess {
+    if !matches!(header.tag, b'Q' | b'P') {
+        return Excess::No;
+    }
     let general = &cx.world.config.general;
     match general.query_size_limit {
-        Some(limit) if u64::from(header.body) > limit && matches!(header.tag, b'Q' | b'P') => {
-            match general.query_size_limit_action {
-                QuerySizeLimitAction::Warn => Excess::Noted,
-                QuerySizeLimitAction::Block => Excess::Refused,
-            }
-        }
+        Some(limit) if u64::from(header.body) > limit => match general.query_size_limit_action {
+            QuerySizeLimitAction::Warn => Excess::Noted,
+            QuerySizeLimitAction::Block => Excess::Refused,
+        },
         _ => Excess::No,
     }
 }
