@@ -63,7 +63,8 @@ impl<N: Net> Worker<N> {
                 f(self, pool);
             }
         }
-        if any {
+        // Where all are meant there may be none: those on demand have yet to be made.
+        if any || (scope.user.is_none() && scope.database.is_none()) {
             return Ok(());
         }
         let database = scope.database.clone().unwrap_or_default();
