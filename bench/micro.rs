@@ -128,7 +128,7 @@ fn ticket(session: u64) -> Ticket {
 
 /// A pool of ten in the hands of sessions 0 to 9.
 fn busy_pool() -> PoolState<Box<u64>> {
-    let mut pool = PoolState::new(10, 2);
+    let mut pool = PoolState::new(10, 2, None);
     for server in 0..10 {
         assert!(matches!(pool.checkout(ticket(server), Time::ZERO), Checkout::Wait { open: true }));
         assert!(matches!(pool.opened(Box::new(server), 0, Time::ZERO), Checkin::Granted { .. }));

@@ -95,7 +95,7 @@ fn a_pool_is_what_its_model_is() {
         let mut rng = SeededRng::new(seed);
         let workers = 1 + rng.below(3) as u16;
         let size = 1 + rng.below(4) as usize;
-        let mut pool: PoolState<usize> = PoolState::new(size, usize::from(workers));
+        let mut pool: PoolState<usize> = PoolState::new(size, usize::from(workers), None);
         let mut model = NaivePool::default();
         let mut number = 0;
         for step in 0..150 {
@@ -167,7 +167,7 @@ fn a_pool_is_what_its_model_is() {
                     model.opening += usize::from(open);
                 }
                 (16, _) => {
-                    let mut open = pool.retry();
+                    let mut open = pool.retry(now);
                     while model.wants_open(size) {
                         model.opening += 1;
                         open -= 1;

@@ -22,6 +22,7 @@ pub struct ClientRow {
     pub transaction_micros: u64,
     pub received: u64,
     pub sent: u64,
+    pub replication: &'static str,
     pub errors: u64,
     pub application_name: String,
     pub locked: bool,
@@ -60,6 +61,8 @@ pub struct PoolRow {
     /// Servers in the hands of clients or of a worker.
     pub active: usize,
     pub total: usize,
+    pub size: usize,
+    pub reserve: usize,
     pub max_wait_micros: u64,
     pub mode: &'static str,
     pub paused: bool,
@@ -168,7 +171,7 @@ fn clients(snapshot: &Snapshot) -> Table {
         "addr" Text: row.addr,
         "port" Int8: row.port,
         "state" Text: row.state,
-        "replication" Text: "none",
+        "replication" Text: row.replication,
         "connect_time" Text: clock(row.connected_micros),
         "last_request" Text: clock(row.last_request_micros),
         "queries" Int8: row.queries,
@@ -244,6 +247,9 @@ fn pools(snapshot: &Snapshot) -> Table {
         "force_closed" Int8: row.tally.force_closed,
         "online" Bool: row.online,
         "schema_admin" Bool: false,
+        "pool_size" Int8: row.size,
+        "reserve_pool_size" Int8: row.reserve,
+        "sv_reserve" Int8: row.total.saturating_sub(row.size),
     })
 }
 

@@ -37,8 +37,8 @@ pub enum Admission {
     Refused,
 }
 
-/// An address, and a user of it or all.
-type Key = (IpAddr, Option<Box<[u8]>>);
+/// An address (none: a Unix socket of this machine), and a user of it or all.
+type Key = (Option<IpAddr>, Option<Box<[u8]>>);
 
 #[derive(Debug)]
 struct Line {
@@ -57,7 +57,7 @@ pub struct Attempts {
 
 impl Attempts {
     /// Whether a client may try to prove that it is `user`, and when. It takes a place in the line.
-    pub fn admit(&mut self, address: IpAddr, user: &str, now: Time) -> Admission {
+    pub fn admit(&mut self, address: impl Into<Option<IpAddr>> + Copy, user: &str, now: Time) -> Admission {
         let user_at = match self.place(&key(address, Some(user)), FREE, now) {
             Some(at) if at.since(now) > LINE_MAX => return Admission::Refused,
             at => at,
@@ -86,7 +86,7 @@ impl Attempts {
     }
 
     /// A client has not proved that it is `user`.
-    pub fn failed(&mut self, address: IpAddr, user: &str, now: Time) {
+    pub fn failed(&mut self, address: impl Into<Option<IpAddr>> + Copy, user: &str, now: Time) {
         for key in [key(address, Some(user)), key(address, None)] {
             let old = self.lines.remove(&key);
             if let Some(line) = &old {
@@ -105,7 +105,7 @@ impl Attempts {
 
     /// A client has proved that it is `user`: its failures were its own. Those of its address stay: one account of an
     /// attacker must not make guessing at others free.
-    pub fn succeeded(&mut self, address: IpAddr, user: &str) {
+    pub fn succeeded(&mut self, address: impl Into<Option<IpAddr>> + Copy, user: &str) {
         if self.lines.is_empty() {
             return;
         }
@@ -125,11 +125,11 @@ impl Attempts {
 }
 
 /// The host of an IPv6 address may be any of its network's: they count as one.
-fn key(address: IpAddr, user: Option<&str>) -> Key {
-    let address = match address.to_canonical() {
+fn key(address: impl Into<Option<IpAddr>> + Copy, user: Option<&str>) -> Key {
+    let address = address.into().map(|address| match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
         address => address,
-    };
+    });
     let user = user.map(|user| user.as_bytes()[..user.len().min(USER_BYTES_MAX)].into());
     (address, user)
 }

@@ -13,6 +13,8 @@ pub const CHUNKS_KEPT_MAX: [usize; 3] = [256, 64, 8];
 
 /// A startup packet, as PostgreSQL's MAX_STARTUP_PACKET_LENGTH.
 pub const STARTUP_PACKET_BYTES_MAX: usize = 10_000;
+/// A header of the PROXY protocol, with everything that may follow the addresses in it.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4096;
 /// A password or SASL message, as PostgreSQL's PG_MAX_AUTH_TOKEN_LENGTH (65,535) less what nobody needs.
 pub const AUTH_MESSAGE_BYTES_MAX: usize = 4096;
 /// Client messages that PostgreSQL bounds by PQ_SMALL_MESSAGE_LIMIT: Close, Describe, Execute, Flush, Sync …
@@ -25,6 +27,8 @@ pub const HELD_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const UNNAMED_STATEMENT_BYTES_MAX: usize = 1024 * 1024;
 /// Memory of all frames that clients without a server have sent in part, per worker.
 pub const INCOMPLETE_FRAMES_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The same from which on clients that have not logged in have to go: before others suffer.
+pub const INCOMPLETE_LOGINS_BYTES_MAX: usize = INCOMPLETE_FRAMES_BYTES_MAX / 2;
 
 /// Expected answers of one server before its client is no longer read.
 pub const EXCHANGES_MAX: usize = 1024;
@@ -36,6 +40,9 @@ pub const OWN_BYTES_MAX: usize = 256 * 1024;
 pub const READS_PER_TURN_MAX: usize = 8;
 /// How often the oldest waiter of a pool may be overtaken by waiters of the worker that frees a server.
 pub const OVERTAKEN_MAX: u32 = 16;
+/// How long the clients of one pool wait while a limit over several pools is used up by another pool whose clients came
+/// later, before that one gives a server up.
+pub const STARVING_MAX: Duration = Duration::from_millis(500);
 /// Transactions in one pipeline after which a client gives its server up at a Sync while others wait.
 pub const PIPELINED_TRANSACTIONS_MAX: u32 = 64;
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows PostgreSQL, sockets or threads.
 
+pub mod address;
 pub mod bytes;
 pub mod chunk;
 pub mod limits;

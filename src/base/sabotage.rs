@@ -11,6 +11,8 @@ pub enum Bug {
     SkippedParse,
     /// A socket that has been read to its end counts as read although its record layer has more.
     ForgottenRecords,
+    /// A pool takes no notice of a limit over several pools.
+    IgnoredQuota,
 }
 
 #[cfg(feature = "sabotage")]

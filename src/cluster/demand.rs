@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::base::time::Time;
 use crate::cluster::shared::Turn;
 use crate::cluster::world::{Cluster, Name, Plan, Pool, PoolConfig, PoolIds, pool_config};
-use crate::config::{Config, Database, Secret, User};
+use crate::config::{Config, Database, Secret, User, WILDCARD};
 
 /// There are as many clusters on demand as `dynamic_pools_max` allows, and all of them are in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +47,18 @@ impl<T> Default for Demand<T> {
 }
 
 /// What is to be made for a name that the configuration does not have; none if nothing may be.
-fn plan<'c>(config: &'c Config, name: &Name) -> Option<(User, Vec<&'c Database>)> {
-    let hosts: Vec<_> = config.databases.iter().filter(|host| *host.name == *name.database).collect();
+fn plan(config: &Config, name: &Name) -> Option<(User, Vec<Database>)> {
+    let wild = config.wildcard(&name.database);
+    if !wild.is_empty() {
+        let user = match config.wildcard_user(&name.user) {
+            // Nobody would ever end a pool that keeps servers open for whoever came once.
+            Some(user) => User { min_pool_size: Some(0), min_pool_size_primary: None, ..user.clone() },
+            None => config.found_user(&name.user, &name.database)?,
+        };
+        return Some((user, wild));
+    }
+    let is_meant = |host: &&Database| *host.name == *name.database && host.name != WILDCARD;
+    let hosts: Vec<_> = config.databases.iter().filter(is_meant).cloned().collect();
     if hosts.is_empty() || config.user(&name.user, &name.database).is_some() {
         return None;
     }
@@ -99,7 +109,7 @@ impl<T> Demand<T> {
             connect_attempts: 1,
             ..base
         };
-        Some(Arc::new(Pool::for_trial(state.pool_ids.next(), config, turn)))
+        Some(state.pool_ids.make_trial(config, turn))
     }
 
     pub(super) fn pools_into(&self, pools: &mut Vec<Arc<Pool<T>>>) {
@@ -150,7 +160,8 @@ impl<T> Demand<T> {
 impl<T> State<T> {
     fn build(&self, name: &Arc<Name>, old: Option<&Cluster<T>>) -> Option<Cluster<T>> {
         let (user, hosts) = plan(&self.config, name)?;
-        let plan = Plan { config: &self.config, name: name.clone(), user: &user, hosts };
+        let plan =
+            Plan { config: &self.config, name: name.clone(), user: &user, hosts: hosts.iter().collect() };
         Some(Cluster::build(plan, old, old.map_or(&[], |old| &old.pools), &self.pool_ids))
     }
 

@@ -2,9 +2,11 @@
 //!
 //! Pure values; a lock is held only around them, and no foreign code runs under it.
 
+pub mod clients;
 pub mod demand;
 pub mod lookups;
 pub mod pool;
+pub mod quota;
 pub mod settings;
 pub mod shared;
 pub mod statements;

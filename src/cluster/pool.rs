@@ -2,7 +2,12 @@
 //!
 //! Owns the parked servers and the count of all slots. Does not know what a server is. Every server that exists
 //! is in exactly one of: `idle` (here), `opening`, `busy`, `closing` (in the hands of a worker); their sum never
-//! exceeds `size`, and a slot is free again only once `closed` or `open_failed` says so.
+//! exceeds `size` and `reserve` together, and a slot is free again only once `closed` or `open_failed` says so.
+//!
+//! The reserve is opened by `retry` only, for those who have waited too long; beyond `size` no server rests.
+//!
+//! Where a limit holds for several pools ([`crate::cluster::quota`]), a slot is taken only if that has one too. A pool
+//! that lacks only this *starves*; until it is served, servers that become free elsewhere are closed for it.
 //!
 //! While somebody waits, a freed server never rests: it goes to the oldest waiter of the worker that frees it,
 //! unless the oldest waiter of all has been overtaken [`OVERTAKEN_MAX`] times; then to that one.
@@ -12,6 +17,7 @@ use std::time::Duration;
 
 use crate::base::limits::OVERTAKEN_MAX;
 use crate::base::time::Time;
+use crate::cluster::quota::Share;
 
 pub type WorkerId = u16;
 
@@ -88,9 +94,18 @@ enum Mode {
     Retired,
 }
 
+/// Servers beyond a pool's size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reserve {
+    pub size: usize,
+    /// How long somebody must have waited for one of them to be opened.
+    pub after: Duration,
+}
+
 #[derive(Debug)]
 pub struct PoolState<T> {
     size: usize,
+    reserve: Reserve,
     mode: Mode,
     /// The last attempt to open a server failed: no further ones for now.
     failing: bool,
@@ -112,12 +127,17 @@ pub struct PoolState<T> {
     pub handoffs: u64,
     /// Parked servers that another worker took.
     pub steals: u64,
+    /// What this pool shares with others; none for a pool of its own.
+    share: Option<Share>,
+    /// Nothing but a shared limit keeps it from opening a server for those who wait.
+    starves: bool,
 }
 
 impl<T> PoolState<T> {
-    pub fn new(size: usize, workers: usize) -> PoolState<T> {
+    pub fn new(size: usize, workers: usize, share: Option<Share>) -> PoolState<T> {
         PoolState {
             size,
+            reserve: Reserve::default(),
             mode: Mode::Open,
             failing: false,
             idle: Vec::new(),
@@ -133,7 +153,13 @@ impl<T> PoolState<T> {
             granted: [Ticket::default(); GRANTS_SHOWN],
             handoffs: 0,
             steals: 0,
+            share,
+            starves: false,
         }
+    }
+
+    pub fn with_reserve(self, reserve: Reserve) -> PoolState<T> {
+        PoolState { reserve, ..self }
     }
 
     pub fn counts(&self) -> Counts {
@@ -146,8 +172,23 @@ impl<T> PoolState<T> {
         }
     }
 
+    /// What it shares with other pools.
+    pub fn share(&self) -> Option<&Share> {
+        self.share.as_ref()
+    }
+
     pub fn size(&self) -> usize {
         self.size
+    }
+
+    /// Most servers, the reserve among them.
+    pub fn size_max(&self) -> usize {
+        self.size + self.reserve.size
+    }
+
+    /// Nothing but a limit over several pools keeps it from opening a server for those who wait; for tests.
+    pub fn starves(&self) -> bool {
+        self.starves
     }
 
     pub fn is_paused(&self) -> bool {
@@ -205,14 +246,14 @@ impl<T> PoolState<T> {
         let Some(at) = queue.iter().position(|waiter| waiter.ticket == ticket) else { return false };
         queue.remove(at);
         self.waiters -= 1;
+        self.settle();
         true
     }
 
     /// A server that was busy comes back, freed by `worker`.
     pub fn checkin(&mut self, server: T, worker: WorkerId, now: Time) -> Checkin<T> {
-        if self.mode == Mode::Retired || self.counts().total() > self.size {
-            self.busy -= 1;
-            self.closing += 1;
+        if self.mode == Mode::Retired || self.has_surplus() || self.yields(now) {
+            self.close();
             return Checkin::Surplus(server);
         }
         if self.mode == Mode::Open
@@ -247,17 +288,18 @@ impl<T> PoolState<T> {
         self.opening -= 1;
         self.busy += 1;
         self.failing = false;
+        self.settle();
     }
 
     /// A server that was busy is being closed; `closed` follows.
     pub fn close(&mut self) {
         self.busy -= 1;
-        self.closing += 1;
+        self.leave(1);
     }
 
     /// A closing server has gone. True: open another for those who wait; a slot is taken for it.
     pub fn closed(&mut self) -> bool {
-        self.closing -= 1;
+        self.closed_quietly();
         self.open_if_needed()
     }
 
@@ -265,41 +307,76 @@ impl<T> PoolState<T> {
     /// exists that could serve those who wait, they are returned: they are to be told why.
     pub fn open_failed(&mut self) -> Vec<Ticket> {
         self.opening -= 1;
+        self.share.iter().for_each(|share| share.release(false));
         self.after_failure()
     }
 
     /// The same, but the connection is still being closed; `closed` follows.
     pub fn open_aborted(&mut self) -> Vec<Ticket> {
         self.opening -= 1;
-        self.closing += 1;
+        self.leave(1);
         self.after_failure()
     }
 
     /// Time has passed since a server could not be opened: how many are to be opened now for those who wait. Slots are
-    /// taken for them.
-    pub fn retry(&mut self) -> usize {
+    /// taken for them. Those who have waited too long get the reserve.
+    pub fn retry(&mut self, now: Time) -> usize {
         self.failing = false;
-        let mut open = 0;
-        while self.open_if_needed() {
-            open += 1;
+        let open = self.open_needed();
+        open + self.open_reserve(now)
+    }
+
+    fn open_reserve(&mut self, now: Time) -> usize {
+        if self.mode != Mode::Open || self.reserve.size == 0 || self.waiters <= self.opening {
+            return 0;
         }
+        let since = self.waiting.iter().flatten().map(|waiter| waiter.since);
+        let overdue = since.filter(|since| *since + self.reserve.after <= now).count();
+        let room = self.size_max().saturating_sub(self.counts().total());
+        let wanted = overdue.saturating_sub(self.opening).min(room);
+        let since = self.waiting_since().unwrap_or(Time::NEVER);
+        let open =
+            (0..wanted).take_while(|_| self.share.as_ref().is_none_or(|share| share.take(since))).count();
+        self.opening += open;
         open
+    }
+
+    /// Slots may have become free for a pool that starves: how many servers are to be opened. Slots are taken for them.
+    pub fn relieve(&mut self) -> usize {
+        if self.starves { self.open_needed() } else { 0 }
+    }
+
+    /// When the server that has rested longest was parked.
+    pub fn resting_since(&self) -> Option<Time> {
+        self.idle.iter().map(|parked| parked.since).min()
+    }
+
+    /// Takes out, as closing, the server that has rested longest: another pool needs its slot.
+    pub fn evict(&mut self) -> Option<T> {
+        let (at, _) = self.idle.iter().enumerate().min_by_key(|(_, parked)| parked.since)?;
+        let server = self.idle.remove(at).server;
+        self.leave(1);
+        Some(server)
     }
 
     fn after_failure(&mut self) -> Vec<Ticket> {
         self.failing = true;
+        self.settle();
         if self.idle.len() + self.busy + self.opening > 0 { Vec::new() } else { self.dismiss() }
     }
 
     /// A closing server has gone; those who wait are seen to by `retry`.
     pub fn closed_quietly(&mut self) {
         self.closing -= 1;
+        self.share.iter().for_each(|share| share.release(true));
+        self.settle();
     }
 
     /// Takes everybody out of the queue.
     pub fn dismiss(&mut self) -> Vec<Ticket> {
         self.waiters = 0;
         let mut all: Vec<_> = self.waiting.iter_mut().flat_map(|queue| queue.drain(..)).collect();
+        self.settle();
         all.sort_by_key(|waiter| waiter.order);
         all.into_iter().map(|waiter| waiter.ticket).collect()
     }
@@ -307,7 +384,10 @@ impl<T> PoolState<T> {
     /// A slot for one more server, if fewer than `min` exist.
     pub fn open_to(&mut self, min: usize) -> bool {
         let total = self.counts().total();
-        let open = self.mode == Mode::Open && total - self.closing < min && total < self.size;
+        let open = self.mode == Mode::Open
+            && total - self.closing < min
+            && total < self.size
+            && self.share.as_ref().is_none_or(|share| share.take(Time::NEVER));
         self.opening += usize::from(open);
         open
     }
@@ -327,7 +407,7 @@ impl<T> PoolState<T> {
                 at += 1;
             }
         }
-        self.closing += gone.len();
+        self.leave(gone.len());
         gone
     }
 
@@ -335,6 +415,7 @@ impl<T> PoolState<T> {
     pub fn pause(&mut self) {
         if self.mode == Mode::Open {
             self.mode = Mode::Paused;
+            self.settle();
         }
     }
 
@@ -354,11 +435,7 @@ impl<T> PoolState<T> {
             self.busy += 1;
             grants.push((ticket, parked.server));
         }
-        let mut open = 0;
-        while self.open_if_needed() {
-            open += 1;
-        }
-        (grants, open)
+        (grants, self.open_needed())
     }
 
     /// It has no server and nobody waits for one, and is not to be remembered as paused.
@@ -369,7 +446,7 @@ impl<T> PoolState<T> {
     /// Ends the pool: takes out, as closing, all parked servers, and everybody who waits.
     pub fn retire(&mut self) -> (Vec<T>, Vec<Ticket>) {
         self.mode = Mode::Retired;
-        self.closing += self.idle.len();
+        self.leave(self.idle.len());
         (self.idle.drain(..).map(|parked| parked.server).collect(), self.dismiss())
     }
 
@@ -385,11 +462,71 @@ impl<T> PoolState<T> {
         id
     }
 
-    fn open_if_needed(&mut self) -> bool {
-        let open =
-            self.mode == Mode::Open && self.opening < self.waiters && self.counts().total() < self.size;
-        self.opening += usize::from(open);
+    fn leave(&mut self, servers: usize) {
+        self.closing += servers;
+        self.share.iter().for_each(|share| share.leave(servers));
+    }
+
+    /// Servers that could be opened for those who wait.
+    fn wanted(&self) -> usize {
+        match self.mode {
+            Mode::Open => {
+                self.waiters.saturating_sub(self.opening).min(self.size.saturating_sub(self.counts().total()))
+            }
+            Mode::Paused | Mode::Retired => 0,
+        }
+    }
+
+    fn open_needed(&mut self) -> usize {
+        let mut open = 0;
+        while self.open_if_needed() {
+            open += 1;
+        }
         open
+    }
+
+    fn open_if_needed(&mut self) -> bool {
+        let mut open = self.wanted() > 0;
+        if let Some(share) = self.share.as_ref().filter(|_| open || self.starves) {
+            let since = self.waiting_since().unwrap_or(Time::NEVER);
+            open = open && share.take(since);
+            self.opening += usize::from(open);
+            let wanted = self.wanted();
+            // Where slots were to be had, the next attempt takes the next one.
+            let starves = wanted > 0 && (!open || self.starves);
+            if starves || self.starves {
+                share.starve(if starves { wanted } else { 0 }, since);
+            }
+            self.starves = starves;
+        } else {
+            self.opening += usize::from(open);
+        }
+        open
+    }
+
+    /// Those who wait, or servers that could serve them, have become fewer or more: what others know of a pool that starves
+    /// is brought up to date.
+    fn settle(&mut self) {
+        if let Some(share) = self.share.as_ref().filter(|_| self.starves) {
+            let wanted = self.wanted();
+            share.starve(wanted, self.waiting_since().unwrap_or(Time::NEVER));
+            self.starves = wanted > 0;
+        }
+    }
+
+    /// A server that becomes free is one of the reserve's, and nobody waits for it.
+    fn has_surplus(&self) -> bool {
+        // Those that are going already count no more, or one too many would follow them.
+        let staying = self.counts().total() - self.closing;
+        staying > self.size && (self.waiters == 0 || self.mode != Mode::Open)
+    }
+
+    /// Whether a server that becomes free is to make room for one of another pool.
+    fn yields(&self, now: Time) -> bool {
+        self.share.as_ref().is_some_and(|share| {
+            let waiting = self.waiting_since().filter(|_| self.mode == Mode::Open);
+            share.is_pressed() && share.yields(waiting, now)
+        })
     }
 
     fn oldest(&self) -> Option<(usize, &Waiter)> {
@@ -417,6 +554,7 @@ impl<T> PoolState<T> {
         let ticket = self.waiting[from].pop_front()?.ticket;
         self.granted[self.grants as usize % GRANTS_SHOWN] = ticket;
         self.grants += 1;
+        self.settle();
         Some(ticket)
     }
 }
@@ -442,7 +580,7 @@ mod tests {
 
     /// A pool of `size` whose servers 0.. are all busy.
     fn busy(size: usize, workers: usize) -> PoolState<usize> {
-        let mut pool = PoolState::new(size, workers);
+        let mut pool = PoolState::new(size, workers, None);
         for server in 0..size {
             assert!(matches!(pool.checkout(ticket(0, server as u64), at(0)), Checkout::Wait { open: true }));
             assert!(
@@ -460,6 +598,33 @@ mod tests {
         assert_eq!(pool.counts().total(), 2, "a closing server keeps its slot");
         assert!(pool.closed(), "its slot is free now, and somebody waits");
         assert_eq!(pool.counts(), Counts { opening: 1, busy: 1, waiting: 1, ..Counts::default() });
+    }
+
+    #[test]
+    fn the_reserve_is_for_those_who_have_waited_too_long() {
+        let reserve = Reserve { size: 2, after: Duration::from_micros(100) };
+        let mut pool = busy(1, 2).with_reserve(reserve);
+        for (session, since) in [(1, 10), (2, 20), (3, 900), (4, 900)] {
+            let ticket = ticket(session as u16 % 2, session);
+            assert!(matches!(pool.checkout(ticket, at(since)), Checkout::Wait { open: false }));
+        }
+        assert_eq!(pool.retry(at(109)), 0);
+        assert_eq!(pool.retry(at(110)), 1);
+        assert_eq!(pool.retry(at(119)), 0, "one is on its way");
+        assert_eq!(pool.retry(at(120)), 1);
+        assert_eq!(pool.retry(at(2_000)), 0, "that is all there is");
+        assert_eq!(pool.counts().total(), pool.size_max());
+        for server in 1..=2 {
+            assert!(matches!(pool.opened(server, 0, at(130)), Checkin::Granted { .. }));
+        }
+        for server in 1..=2 {
+            assert!(matches!(pool.checkin(server, 0, at(140)), Checkin::Granted { .. }), "somebody waits");
+        }
+        for server in 1..=2 {
+            assert!(matches!(pool.checkin(server, 0, at(150)), Checkin::Surplus(_)));
+        }
+        assert!(matches!(pool.checkin(0, 0, at(150)), Checkin::Parked { .. }));
+        assert_eq!(pool.counts(), Counts { idle: 1, closing: 2, ..Counts::default() });
     }
 
     #[test]

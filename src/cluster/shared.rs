@@ -7,6 +7,7 @@ use crate::auth::keys::KeyCache;
 use crate::auth::verifier::SaltSecret;
 use crate::base::limits::TRIALS_MAX;
 use crate::base::rng::Rng;
+use crate::cluster::clients::Clients;
 use crate::cluster::statements::Statements;
 
 /// Derived keys that are kept, for logins to servers.
@@ -24,6 +25,8 @@ pub struct Shared {
     turns: Mutex<Turn>,
     /// Makes the salts of passwords that are configured in clear, and of users who do not exist.
     pub salts: SaltSecret,
+    /// Clients that have logged in, but for the console's.
+    pub clients: Arc<Clients>,
 }
 
 impl Shared {
@@ -34,6 +37,7 @@ impl Shared {
             attempts: Mutex::default(),
             turns: Mutex::default(),
             salts: SaltSecret::new(rng),
+            clients: Arc::default(),
         }
     }
 

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
 use crate::auth::keys::Credential;
@@ -17,14 +17,16 @@ use crate::auth::secret::Password;
 use crate::auth::verifier::Candidates;
 use crate::base::limits::KNOWN_SETTINGS_MAX;
 use crate::base::time::Time;
+use crate::cluster::clients::ClientLimits;
 use crate::cluster::demand::{Demand, TooMany};
 use crate::cluster::lookups::Lookups;
-use crate::cluster::pool::PoolState;
+use crate::cluster::pool::{PoolState, Reserve};
+use crate::cluster::quota::{Group, Quotas, ServerLimits, Share};
 use crate::cluster::settings::Settings;
 use crate::cluster::shared::Turn;
 use crate::config::{
     Config, ConnectionRecovery, Database, General, PoolerMode, PreparedStatements, Role, Secret, TlsVerify,
-    User,
+    User, WILDCARD,
 };
 use crate::stats::Tally;
 
@@ -36,23 +38,44 @@ pub struct World<T> {
     clusters: BTreeMap<Arc<Name>, Arc<Cluster<T>>>,
     /// By user, whatever the database.
     users: BTreeMap<Box<str>, Passwords>,
+    /// Of users of all databases that are not configured.
+    wildcard_users: BTreeMap<Box<str>, Passwords>,
     /// The console's.
     pub admin: Passwords,
     /// The pools of `clusters`, by id.
     pools: Vec<Arc<Pool<T>>>,
+    /// Limits over several pools, in every world the same value: servers of former ones count too.
+    pub quotas: Arc<Quotas>,
     lookups: Mutex<Lookups>,
     /// Of all worlds.
     demand: Arc<Demand<T>>,
+    /// The pools of single clients, of all worlds.
+    private: Arc<Mutex<Vec<Weak<Pool<T>>>>>,
     pool_ids: Arc<PoolIds>,
 }
 
-/// Numbers for pools: none is given out twice.
+/// Numbers for pools, of which none is given out twice, and what all pools share.
 #[derive(Debug, Default)]
-pub(super) struct PoolIds(AtomicU64);
+pub(super) struct PoolIds {
+    last: AtomicU64,
+    quotas: Arc<Quotas>,
+}
 
 impl PoolIds {
-    pub(super) fn next(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    pub(super) fn make<T>(&self, config: PoolConfig, learnt: Arc<Learnt>, workers: usize) -> Arc<Pool<T>> {
+        let (id, share) = self.next(&config);
+        Arc::new(Pool::new(id, config, learnt, workers, share))
+    }
+
+    /// For one login, in nobody's list.
+    pub(super) fn make_trial<T>(&self, config: PoolConfig, turn: Turn) -> Arc<Pool<T>> {
+        let (id, share) = self.next(&config);
+        Arc::new(Pool { _turn: Some(turn), ..Pool::new(id, config, Arc::default(), 1, share) })
+    }
+
+    fn next(&self, config: &PoolConfig) -> (u64, Share) {
+        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        (id, self.quotas.share(id, &config.name.user, &config.name.database))
     }
 }
 
@@ -80,6 +103,11 @@ pub struct Cluster<T> {
     pub client_recovery: ConnectionRecovery,
     /// What its pools may log in with, besides what is configured.
     pub learnt: Arc<Learnt>,
+    pub client_limits: ClientLimits,
+    /// Its clients may replicate.
+    pub may_replicate: bool,
+    /// It is there for one client, who does.
+    pub replication: Option<Replication>,
     memory: Mutex<Memory>,
 }
 
@@ -144,6 +172,23 @@ impl Learnt {
 
     fn lock(&self) -> MutexGuard<'_, Shown> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What kind of replication connection (PostgreSQL's manual: the startup parameter `replication`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replication {
+    Physical,
+    /// Of one database, with SQL.
+    Logical,
+}
+
+impl Replication {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Replication::Physical => "physical",
+            Replication::Logical => "logical",
+        }
     }
 }
 
@@ -259,8 +304,11 @@ pub struct PoolConfig {
     pub learns: bool,
     /// Set at login, as `options`: name and value.
     pub server_settings: Vec<(Box<str>, Box<str>)>,
+    /// What the one client that it is for has asked for in its startup packet.
+    pub startup: StartupSettings,
     pub size: usize,
     pub min_size: usize,
+    pub reserve: Reserve,
     pub mode: PoolerMode,
     pub idle_timeout: Duration,
     pub lifetime: Duration,
@@ -314,9 +362,9 @@ pub enum OpenFailure {
 }
 
 impl<T> Pool<T> {
-    pub fn new(id: u64, config: PoolConfig, learnt: Arc<Learnt>, workers: usize) -> Pool<T> {
+    pub fn new(id: u64, config: PoolConfig, learnt: Arc<Learnt>, workers: usize, share: Share) -> Pool<T> {
         let shelf = Shelf {
-            state: PoolState::new(config.size, workers),
+            state: PoolState::new(config.size, workers, Some(share)).with_reserve(config.reserve),
             tally: Tally::default(),
             period_start: Tally::default(),
             last_period: Tally::default(),
@@ -324,11 +372,6 @@ impl<T> Pool<T> {
             last_failure: None,
         };
         Pool { id, config, learnt, _turn: None, shelf: Mutex::new(shelf) }
-    }
-
-    /// For one login, in nobody's list.
-    pub(super) fn for_trial(id: u64, config: PoolConfig, turn: Turn) -> Pool<T> {
-        Pool { _turn: Some(turn), ..Pool::new(id, config, Arc::default(), 1) }
     }
 
     /// What a login to its servers may use now.
@@ -412,19 +455,24 @@ impl<T> World<T> {
             config: config.clone(),
             clusters: BTreeMap::new(),
             users: BTreeMap::new(),
+            wildcard_users: BTreeMap::new(),
             admin: admin.or(previous.map(|world| &world.admin)),
             pools: Vec::new(),
+            quotas: pool_ids.quotas.clone(),
             lookups: Mutex::default(),
             demand,
+            private: previous.map(|world| world.private.clone()).unwrap_or_default(),
             pool_ids,
         };
+        world.quotas.limit(server_limits(&config));
         let old_pools = previous.map_or(&[][..], |world| &world.pools);
         for user in &config.users {
             let old = previous.and_then(|world| world.users.get(&*user.name));
             let passwords = Passwords::of(user, &config.general).or(old);
             world.users.entry(user.name.as_str().into()).or_insert(passwords);
             // A table that names the database comes before one for all databases: `Config::user` knows.
-            for database in config.databases.iter().filter(|at| user.all_databases || user.names(&at.name)) {
+            let named = config.databases.iter().filter(|database| database.name != WILDCARD);
+            for database in named.filter(|at| user.all_databases || user.names(&at.name)) {
                 let name = Arc::new(Name::new(&*database.name, &*user.name));
                 if !world.clusters.contains_key(&name)
                     && let Some(user) = config.user(&user.name, &database.name)
@@ -436,6 +484,13 @@ impl<T> World<T> {
                     world.pools.extend(cluster.pools.iter().cloned());
                     world.clusters.insert(name, Arc::new(cluster));
                 }
+            }
+        }
+        for user in &config.users {
+            if let Some(user) = config.wildcard_user(&user.name) {
+                let old = previous.and_then(|world| world.wildcard_users.get(&*user.name));
+                let passwords = Passwords::of(user, &config.general).or(old);
+                world.wildcard_users.insert(user.name.as_str().into(), passwords);
             }
         }
         world.demand.renew(&config, &world.pool_ids);
@@ -466,6 +521,12 @@ impl<T> World<T> {
         self.demand.trial(name, password, turn)
     }
 
+    /// The passwords of a user of a database that is one of those for which the wildcard stands.
+    pub fn wildcard_passwords_of(&self, name: &Name) -> Option<&Passwords> {
+        let passwords = self.wildcard_users.get(&name.user)?;
+        (!self.config.wildcard(&name.database).is_empty()).then_some(passwords)
+    }
+
     /// The passwords of a user who is configured for some database.
     pub fn passwords_of(&self, user: &str) -> Option<&Passwords> {
         self.users.get(user)
@@ -480,7 +541,54 @@ impl<T> World<T> {
     pub fn pools(&self) -> Vec<Arc<Pool<T>>> {
         let mut pools = self.pools.clone();
         self.demand.pools_into(&mut pools);
+        pools.extend(self.private().iter().filter_map(Weak::upgrade));
         pools
+    }
+
+    /// A cluster with one server for one client, who replicates: it counts for all limits over several pools.
+    pub fn replication_cluster(
+        &self,
+        cluster: &Cluster<T>,
+        replication: Replication,
+        startup: StartupSettings,
+    ) -> Option<Cluster<T>> {
+        let config = &cluster.pools.first()?.config;
+        let config = PoolConfig {
+            startup,
+            size: 1,
+            min_size: 0,
+            reserve: Reserve::default(),
+            mode: PoolerMode::Session,
+            ..config.clone()
+        };
+        let learnt = cluster.learnt.clone();
+        let pool = self.pool_ids.make(config, learnt.clone(), self.config.general.workers.max(1));
+        let mut private = self.private();
+        private.retain(|pool| pool.strong_count() > 0);
+        private.push(Arc::downgrade(&pool));
+        Some(Cluster {
+            name: cluster.name.clone(),
+            passwords: Passwords::default(),
+            mode: PoolerMode::Session,
+            prepared: PreparedStatements::Disabled,
+            pools: vec![pool],
+            timeouts: Timeouts {
+                checkout: cluster.timeouts.checkout,
+                query: None,
+                client_idle: None,
+                client_idle_in_transaction: None,
+            },
+            client_recovery: ConnectionRecovery::Drop,
+            client_limits: cluster.client_limits,
+            may_replicate: true,
+            replication: Some(replication),
+            learnt,
+            memory: Mutex::default(),
+        })
+    }
+
+    fn private(&self) -> MutexGuard<'_, Vec<Weak<Pool<T>>>> {
+        self.private.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes what was made on demand and is of no use any more.
@@ -523,7 +631,7 @@ impl<T> Cluster<T> {
             .map(|host| {
                 let config = pool_config(config, &name, user, host);
                 let old = pools.iter().find(|pool| pool.config == config).cloned();
-                old.unwrap_or_else(|| Arc::new(Pool::new(ids.next(), config, learnt.clone(), workers)))
+                old.unwrap_or_else(|| ids.make(config, learnt.clone(), workers))
             })
             .collect();
         let mode = pools.first().map_or(general.pooler_mode, |pool| pool.config.mode);
@@ -535,6 +643,7 @@ impl<T> Cluster<T> {
             let memory = old.memory();
             Memory { base: memory.base.clone(), known: memory.known.clone() }
         });
+        let client_limits = client_limits(config, &name);
         Cluster {
             name,
             passwords: Passwords::of(user, general).or(old.map(|old| &old.passwords)),
@@ -551,9 +660,52 @@ impl<T> Cluster<T> {
                 client_idle_in_transaction: general.client_idle_in_transaction_timeout,
             },
             client_recovery: general.client_connection_recovery,
+            client_limits,
+            may_replicate: user.replication_mode,
+            replication: None,
             learnt,
             memory: Mutex::new(memory.unwrap_or_default()),
         }
+    }
+}
+
+/// The limits over several pools. Of several tables of one name the first that has a value counts.
+fn server_limits(config: &Config) -> ServerLimits {
+    let mut own = BTreeMap::new();
+    for user in &config.users {
+        if let Some(limit) = user.max_user_connections {
+            own.entry(Group::User(user.name.as_str().into())).or_insert(limit.get());
+        }
+    }
+    for database in &config.databases {
+        if let Some(limit) = database.max_db_connections {
+            own.entry(Group::Database(database.name.as_str().into())).or_insert(limit.get());
+        }
+    }
+    let general = &config.general;
+    // What the wildcard has is for each database that is not configured.
+    let wild = config.database(WILDCARD).and_then(|database| database.max_db_connections);
+    for database in &config.databases {
+        own.entry(Group::Database(database.name.as_str().into())).or_insert(general.max_db_connections.get());
+    }
+    ServerLimits {
+        own,
+        user: general.max_user_connections.get(),
+        database: wild.unwrap_or(general.max_db_connections).get(),
+    }
+}
+
+fn client_limits(config: &Config, name: &Name) -> ClientLimits {
+    let general = &config.general;
+    let mut users = config.users.iter().filter(|user| *user.name == *name.user);
+    let meant = if config.wildcard(&name.database).is_empty() { &name.database } else { WILDCARD };
+    let mut databases = config.databases.iter().filter(|database| *database.name == *meant);
+    let user = users.find_map(|user| user.max_user_client_connections);
+    let database = databases.find_map(|database| database.max_db_client_connections);
+    ClientLimits {
+        process: general.max_client_conn.get(),
+        user: user.unwrap_or(general.max_user_client_connections).get(),
+        database: database.unwrap_or(general.max_db_client_connections).get(),
     }
 }
 
@@ -581,8 +733,10 @@ pub(super) fn pool_config(config: &Config, name: &Name, user: &User, host: &Data
         learns: effective.server_password.is_none() && *effective.server_user == user.name,
         server_password: effective.server_password,
         server_settings,
+        startup: StartupSettings::new(),
         size: effective.pool_size.max(1),
         min_size: effective.min_pool_size.min(effective.pool_size.max(1)),
+        reserve: Reserve { size: effective.reserve_pool_size, after: general.reserve_pool_timeout },
         mode: effective.pooler_mode,
         idle_timeout: effective.idle_timeout,
         lifetime: effective.server_lifetime,

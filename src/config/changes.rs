@@ -11,6 +11,8 @@ const RESTART: [(&str, &[&str]); 2] = [
         &[
             "host",
             "port",
+            "unix_socket_dir",
+            "unix_socket_mode",
             "workers",
             "openmetrics_host",
             "openmetrics_port",
@@ -86,6 +88,8 @@ impl Config {
         let general = &running.general;
         self.general.host.clone_from(&general.host);
         self.general.port = general.port;
+        self.general.unix_socket_dir.clone_from(&general.unix_socket_dir);
+        self.general.unix_socket_mode = general.unix_socket_mode;
         self.general.workers = general.workers;
         self.general.openmetrics_host.clone_from(&general.openmetrics_host);
         self.general.openmetrics_port = general.openmetrics_port;

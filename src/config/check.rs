@@ -9,6 +9,7 @@ use super::features;
 use super::lists::{KeyValue, Mapping, User};
 use super::problem::{Problem, nearest};
 use super::read::Places;
+use crate::base::address::{SOCKET_NAME_BYTES_MAX, is_unix, socket_name};
 use crate::base::limits::USER_PASSWORDS_MAX;
 
 /// Finds everything that is wrong with a configuration.
@@ -48,6 +49,18 @@ impl Check<'_> {
         let general = &self.config.general;
         if general.host.is_empty() {
             self.error("general", 0, "host", "host is empty");
+        }
+        if let Some(directory) = &general.unix_socket_dir {
+            let name = socket_name(directory, general.port);
+            if !is_unix(directory) {
+                let text = "unix_socket_dir must be an absolute path, or begin with @";
+                self.error("general", 0, "unix_socket_dir", text);
+            } else if name.len() > SOCKET_NAME_BYTES_MAX {
+                let text = format!(
+                    "unix_socket_dir is too long: {name:?} has more than {SOCKET_NAME_BYTES_MAX} bytes"
+                );
+                self.error("general", 0, "unix_socket_dir", text);
+            }
         }
         if general.workers > WORKER_COUNT_MAX {
             self.error("general", 0, "workers", format!("workers must be at most {WORKER_COUNT_MAX}"));
@@ -126,6 +139,7 @@ impl Check<'_> {
             ("connect_timeout", general.connect_timeout),
             ("client_login_timeout", general.client_login_timeout),
             ("stats_period", general.stats_period),
+            ("reserve_pool_timeout", general.reserve_pool_timeout),
             ("server_lifetime", general.server_lifetime),
         ];
         for (key, value) in always {
@@ -177,6 +191,12 @@ impl Check<'_> {
             }
             if database.host.is_empty() {
                 self.error("databases", index, "host", format!("database {name:?} needs a host"));
+            }
+            if is_unix(&database.host)
+                && socket_name(&database.host, database.port).len() > SOCKET_NAME_BYTES_MAX
+            {
+                let text = format!("database {name:?}: host is too long for the name of a Unix socket");
+                self.error("databases", index, "host", text);
             }
             if database.port == 0 {
                 self.error("databases", index, "port", format!("database {name:?}: port must be above 0"));

@@ -16,6 +16,7 @@ pub struct Effective {
     pub pool_size: usize,
     /// Never above `pool_size`.
     pub min_pool_size: usize,
+    pub reserve_pool_size: usize,
     pub pooler_mode: PoolerMode,
     pub prepared_statements: PreparedStatements,
     pub idle_timeout: Duration,
@@ -40,6 +41,10 @@ impl Effective {
         Effective {
             pool_size: scope.pool_size(),
             min_pool_size: scope.min_pool_size(),
+            reserve_pool_size: user
+                .reserve_pool_size
+                .or(database.reserve_pool_size)
+                .unwrap_or(general.reserve_pool_size),
             pooler_mode: scope.pooler_mode(),
             prepared_statements: scope.prepared_statements(),
             idle_timeout: scope.idle_timeout(),
@@ -156,7 +161,30 @@ impl User {
     }
 }
 
+/// The name of a database that stands for all that are not configured.
+pub const WILDCARD: &str = "*";
+
 impl Config {
+    /// The hosts of a database that is not configured, if there is one for all such; they have its name.
+    pub fn wildcard(&self, name: &str) -> Vec<Database> {
+        if self.databases.iter().any(|database| database.name == name && name != WILDCARD) {
+            return Vec::new();
+        }
+        let all = self.databases.iter().filter(|database| database.name == WILDCARD);
+        all.map(|database| Database {
+            name: name.to_owned(),
+            database_name: Some(database.database_name.clone().unwrap_or_else(|| name.to_owned())),
+            ..database.clone()
+        })
+        .collect()
+    }
+
+    /// The user of databases that are not configured: one that names the wildcard, or with `all_databases`.
+    pub fn wildcard_user(&self, name: &str) -> Option<&User> {
+        self.database(WILDCARD)?;
+        self.user(name, WILDCARD)
+    }
+
     /// The first host of a database that clients may use.
     pub fn database(&self, name: &str) -> Option<&Database> {
         self.databases.iter().find(|database| database.name == name && !database.resharding_only)
@@ -171,7 +199,11 @@ impl Config {
     /// How users of a database are looked up that users.toml does not have; none if they are not.
     pub fn lookup(&self, database: &str) -> Option<Lookup<'_>> {
         let general = &self.general;
-        let host = self.database(database)?;
+        let host = self.database(database).or_else(|| self.database(WILDCARD))?;
+        // The database of somebody who has proved nothing must not be made for that.
+        if host.name == WILDCARD && host.auth_dbname.is_none() && general.auth_dbname.is_none() {
+            return None;
+        }
         Some(Lookup {
             user: host.auth_user.as_deref().or(general.auth_user.as_deref())?,
             database: host.auth_dbname.as_deref().or(general.auth_dbname.as_deref()).unwrap_or(&host.name),
@@ -188,6 +220,17 @@ impl Config {
         let min_pool_size = Some(0);
         let (name, database) = (name.to_owned(), Some(database.to_owned()));
         Some(User { name, database, min_pool_size, ..User::default() })
+    }
+
+    /// The database over which a user replicates a whole server: the one that it names if there is one of that name, else the
+    /// user's first with `replication_mode`.
+    pub fn replication_database(&self, user: &str, named: &str) -> Option<&str> {
+        if self.database(named).is_some() {
+            return None;
+        }
+        let user = self.users.iter().find(|of| of.name == user && of.replication_mode)?;
+        let all = self.databases.iter().filter(|_| user.all_databases).map(|database| &database.name);
+        user.database.iter().chain(&user.databases).chain(all).next().map(String::as_str)
     }
 
     /// The settings of a user's pool on one host of a database.
@@ -243,6 +286,7 @@ mod tests {
         let (general, mut user, mut database) = base();
         let ms = |millis| Some(Duration::from_millis(millis));
         database.min_pool_size = Some(2);
+        database.reserve_pool_size = Some(8);
         database.pooler_mode = Some(PoolerMode::Session);
         database.idle_timeout = ms(3);
         database.server_lifetime = ms(4);
@@ -252,7 +296,7 @@ mod tests {
         database.read_only = Some(true);
         database.database_name = Some("real".to_owned());
         let of_database = Effective::new(&general, &user, &database, Role::Primary);
-        assert_eq!(of_database.min_pool_size, 2);
+        assert_eq!((of_database.min_pool_size, of_database.reserve_pool_size), (2, 8));
         assert_eq!(of_database.pooler_mode, PoolerMode::Session);
         assert_eq!(of_database.prepared_statements, PreparedStatements::Disabled);
         assert_eq!(Some(of_database.idle_timeout), ms(3));
@@ -263,6 +307,7 @@ mod tests {
         assert_eq!(of_database.read_only, Some(true));
         assert_eq!(of_database.server_database, "real");
         user.min_pool_size = Some(12);
+        user.reserve_pool_size = Some(18);
         user.pooler_mode = Some(PoolerMode::Statement);
         user.idle_timeout = ms(13);
         user.server_lifetime = ms(14);
@@ -272,6 +317,7 @@ mod tests {
         user.read_only = Some(false);
         let of_user = Effective::new(&general, &user, &database, Role::Primary);
         assert_eq!(of_user.min_pool_size, 10, "never above pool_size");
+        assert_eq!(of_user.reserve_pool_size, 18);
         assert_eq!(of_user.pooler_mode, PoolerMode::Statement);
         assert_eq!(of_user.prepared_statements, PreparedStatements::Extended);
         assert_eq!(Some(of_user.idle_timeout), ms(13));
@@ -300,6 +346,44 @@ mod tests {
         user.server_user = Some("su".to_owned());
         user.server_password = Some(Secret::new("sp"));
         assert_eq!(login(&user, &database), pair("su", "sp"));
+    }
+
+    #[test]
+    fn the_wildcard_stands_for_what_is_not_configured() {
+        let database = |name: &str, real: Option<&str>| Database {
+            name: name.to_owned(),
+            host: "h".to_owned(),
+            database_name: real.map(str::to_owned),
+            ..Database::default()
+        };
+        let user = |name: &str, database: Option<&str>, all_databases| User {
+            name: name.to_owned(),
+            database: database.map(str::to_owned),
+            all_databases,
+            ..User::default()
+        };
+        let mut config = Config {
+            databases: vec![database("d", None), database("*", None)],
+            users: vec![
+                user("one", Some("d"), false),
+                user("wild", Some("*"), false),
+                user("all", None, true),
+            ],
+            ..Config::default()
+        };
+        let hosts = |config: &Config, name: &str| -> Vec<(String, Option<String>)> {
+            config.wildcard(name).into_iter().map(|host| (host.name, host.database_name)).collect()
+        };
+        assert_eq!(hosts(&config, "d"), []);
+        assert_eq!(hosts(&config, "x"), [("x".to_owned(), Some("x".to_owned()))]);
+        assert_eq!(hosts(&config, "*"), [("*".to_owned(), Some("*".to_owned()))], "a name like others");
+        let may = |config: &Config, name: &str| config.wildcard_user(name).is_some();
+        assert!(!may(&config, "one") && may(&config, "wild") && may(&config, "all") && !may(&config, "x"));
+        config.databases[1].database_name = Some("real".to_owned());
+        assert_eq!(hosts(&config, "x"), [("x".to_owned(), Some("real".to_owned()))]);
+        config.databases.pop();
+        assert_eq!(hosts(&config, "x"), []);
+        assert!(!may(&config, "all"));
     }
 
     #[test]

@@ -40,8 +40,6 @@ const NOT_IN_USE: [(&str, &[&str]); 13] = [
             "query_parser_engine",
             "regex_parser_limit",
             "query_cache_limit",
-            "query_size_limit",
-            "query_size_limit_action",
             // Prepared statements
             "prepared_statements_ttl",
             "prepared_statements_ttl_jitter",
@@ -113,7 +111,6 @@ const NOT_IN_USE: [(&str, &[&str]); 13] = [
             "server_iam_region",
             "server_vault_path",
             "vault_refresh_percent",
-            "replication_mode",
             "replication_sharding",
             "schema_admin",
             "cross_shard_disabled",
@@ -187,10 +184,6 @@ fn refuse_databases(config: &Config, places: &Places, problems: &mut Vec<Problem
     for (index, database) in config.databases.iter().enumerate() {
         let name = &database.name;
         let mut refuse = |key, text: String| problems.push(places.find("databases", index, key).error(text));
-        if database.host.starts_with('/') {
-            let text = "Unix sockets are not in this version: host must be a name or an address";
-            refuse("host", format!("database {name:?}: {text}"));
-        }
         if database.resharding_only {
             continue;
         }

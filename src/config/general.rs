@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::choices::*;
 use super::section::section;
+use super::value::{FileMode, Limit};
+use crate::base::address::Network;
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -20,6 +22,14 @@ section! {
             host: String = "0.0.0.0".to_owned();
             /// Port that clients connect to.
             port: u16 = 6432;
+            /// Directory in which clients find a Unix socket too, named .s.PGSQL. and the port; with @ ahead, a name in the
+            /// abstract namespace (Linux). Unset is none.
+            unix_socket_dir: Option<String> = None;
+            /// Permissions of the Unix socket, octal.
+            unix_socket_mode: FileMode = FileMode(0o777);
+            /// Addresses of load balancers, such as ["10.0.0.0/8", "unix"]: from these a connection has to begin with a header
+            /// of the PROXY protocol, version 2, which says where the client comes from.
+            proxy_protocol_from: Vec<Network> = Vec::new();
             /// Threads that carry clients; 0 counts as 1.
             workers: usize = 2;
         }
@@ -28,6 +38,14 @@ section! {
             default_pool_size ("max_pool_size"): usize = 10;
             /// Server connections of one pool that are kept open when nobody needs them.
             min_pool_size: usize = 1;
+            /// Server connections that a pool may have beyond its size, for clients that have waited for reserve_pool_timeout.
+            reserve_pool_size: usize = 0;
+            /// How long a client waits before the reserve is opened for it; looked at three times a second.
+            reserve_pool_timeout: Duration = ms(5_000);
+            /// Most server connections of one database, over all its pools; 0 is no limit.
+            max_db_connections: Limit = Limit::NONE;
+            /// Most server connections of one user, over all its pools; 0 is no limit.
+            max_user_connections: Limit = Limit::NONE;
             /// When a server goes back to its pool: after each transaction, session or statement.
             pooler_mode: PoolerMode = PoolerMode::Transaction;
             /// How long a client waits for a server before it gets an error.
@@ -60,6 +78,14 @@ section! {
             dns_ttl: Option<Duration> = None;
         }
         "Clients" {
+            /// Append the client's address to its application_name.
+            application_name_add_host: bool = false;
+            /// Most clients, the console's aside: who comes beyond that gets SQLSTATE 53300. 0 is no limit.
+            max_client_conn: Limit = Limit::NONE;
+            /// Most clients of one database; 0 is no limit.
+            max_db_client_connections: Limit = Limit::NONE;
+            /// Most clients of one user; 0 is no limit.
+            max_user_client_connections: Limit = Limit::NONE;
             /// How long a client may take to log in.
             client_login_timeout: Duration = ms(60_000);
             /// A client that sends nothing for this long outside a transaction is disconnected; unset is no limit.
@@ -68,7 +94,7 @@ section! {
             client_idle_in_transaction_timeout: Option<Duration> = None;
             /// How long a statement may run before its server is closed and the client gets an error; unset is no limit.
             query_timeout: Option<Duration> = None;
-            /// Size in bytes of a statement that is reported or refused; unset is no limit.
+            /// Length in bytes of a Query or Parse message above which it is reported or refused; unset is no limit.
             query_size_limit: Option<u64> = None;
             /// Report a statement above query_size_limit, or refuse it with SQLSTATE 54000.
             query_size_limit_action: QuerySizeLimitAction = QuerySizeLimitAction::Warn;

@@ -6,17 +6,17 @@ use std::time::Duration;
 use super::choices::*;
 use super::secret::Secret;
 use super::section::{nested_section, section};
-use super::value::{Raw, Read, Setting, Shown};
+use super::value::{Limit, Raw, Read, Setting, Shown};
 
 section! {
     /// A database on one server. Replicas and shards are further tables with the same name.
     pub struct Database {
         "Where it is" {
-            /// Name that clients connect to.
+            /// Name that clients connect to; "*" is every database that is not configured.
             name: String = String::new();
             /// What the server is to its shard.
             role: Role = Role::Primary;
-            /// Name or address of the server.
+            /// Name or address of the server, or the directory of its Unix socket.
             host: String = String::new();
             /// Its port.
             port: u16 = 5432;
@@ -52,6 +52,12 @@ section! {
             min_pool_size_replica: Option<usize> = None;
             /// When a server goes back to its pool.
             pooler_mode: Option<PoolerMode> = None;
+            /// Server connections beyond the size of a pool, for clients that have waited too long.
+            reserve_pool_size: Option<usize> = None;
+            /// Most server connections over all pools; 0 is no limit.
+            max_db_connections: Option<Limit> = None;
+            /// Most clients; 0 is no limit.
+            max_db_client_connections: Option<Limit> = None;
             /// How long a server may be idle.
             idle_timeout: Option<Duration> = None;
             /// The same for the primary.
@@ -90,7 +96,7 @@ section! {
             database: Option<String> = None;
             /// Several databases.
             databases: Vec<String> = Vec::new();
-            /// Every database; a table that names the database comes first.
+            /// Every database, with "*" also those that are not configured; a table that names the database comes first.
             all_databases: bool = false;
         }
         "Login of clients" {
@@ -137,6 +143,12 @@ section! {
             min_pool_size_replica: Option<usize> = None;
             /// When a server goes back to its pool.
             pooler_mode: Option<PoolerMode> = None;
+            /// Server connections beyond the size of a pool, for clients that have waited too long.
+            reserve_pool_size: Option<usize> = None;
+            /// Most server connections over all pools of this user; 0 is no limit.
+            max_user_connections: Option<Limit> = None;
+            /// Most clients of this user, whatever the database; 0 is no limit.
+            max_user_client_connections: Option<Limit> = None;
             /// How long a server may be idle.
             idle_timeout: Option<Duration> = None;
             /// The same for the primary.
@@ -163,7 +175,7 @@ section! {
             read_only: Option<bool> = None;
         }
         "Use" {
-            /// The user replicates: connections are passed through.
+            /// The user may replicate: its replication connections have servers of their own.
             replication_mode: bool = false;
             /// Kept for older files.
             replication_sharding: Option<String> = None;

@@ -27,6 +27,7 @@ mod value;
 
 pub use changes::Changes;
 pub use choices::*;
+pub use effective::WILDCARD;
 pub use effective::{Effective, Lookup};
 pub use env::Env;
 pub use general::General;
@@ -35,6 +36,7 @@ pub use lists::*;
 pub use problem::{Problem, Severity};
 pub use secret::Secret;
 pub use sections::*;
+pub use value::{FileMode, Limit};
 
 /// Everything that is configured.
 #[derive(Clone, Debug, Default, PartialEq)]

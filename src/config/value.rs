@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::secret::Secret;
+use crate::base::address::Network;
 
 /// A value before it has a type.
 #[derive(Clone, Copy)]
@@ -181,6 +182,61 @@ macro_rules! whole_numbers {
 }
 
 whole_numbers!(u8, u16, u32, u64, usize, i64);
+
+/// Permissions of a file, written as octal digits in quotes: a TOML number would be taken for a decimal one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileMode(pub u32);
+
+impl Setting for FileMode {
+    fn read(raw: Raw<'_>) -> Read<FileMode> {
+        let text = raw.string()?;
+        match u32::from_str_radix(text, 8) {
+            Ok(mode) if mode <= 0o777 && !text.starts_with('+') => Ok(FileMode(mode)),
+            _ => raw.refuse("octal digits in quotes, up to \"0777\""),
+        }
+    }
+
+    fn shown(&self) -> Shown {
+        Shown::Text(format!("{:04o}", self.0))
+    }
+}
+
+impl Setting for Network {
+    fn read(raw: Raw<'_>) -> Read<Network> {
+        match Network::parse(raw.string()?) {
+            Some(network) => Ok(network),
+            None => raw.refuse(
+                "an address, one with the number of its first bits such as \"10.0.0.0/8\", or \"unix\"",
+            ),
+        }
+    }
+
+    fn shown(&self) -> Shown {
+        Shown::Text(self.to_string())
+    }
+}
+
+/// A number of which 0 means that there is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit(usize);
+
+impl Limit {
+    pub const NONE: Limit = Limit(0);
+
+    pub fn get(self) -> Option<usize> {
+        (self.0 > 0).then_some(self.0)
+    }
+}
+
+impl Setting for Limit {
+    fn read(raw: Raw<'_>) -> Read<Limit> {
+        usize::read(raw).map(Limit)
+    }
+
+    fn shown(&self) -> Shown {
+        self.0.shown()
+    }
+}
 
 impl Setting for f32 {
     fn read(raw: Raw<'_>) -> Read<f32> {

@@ -3,23 +3,28 @@
 //! The first worker's thread accepts, between its turns: a client that it keeps crosses no thread. Accepted by a thread of
 //! its own, each client cost two wake-ups and a hand-over (bench/NOTES.md, "Connections").
 
-use std::io;
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener as StdTcpListener, ToSocketAddrs};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use mio::net::{TcpListener, TcpStream};
-use socket2::{Domain, Socket, Type};
+use mio::net::{TcpListener, UnixListener};
+use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::base::address::{Origin, socket_name};
 use crate::base::limits::{ACCEPT_RETRY, ACCEPTS_PER_TURN_MAX, CLIENTS_PACKED_MAX, PACKED_BUSY_PERCENT_MAX};
 use crate::base::time::Time;
-use crate::config::Tcp;
+use crate::config::{General, Tcp};
 use crate::io::mio_net::{MioNet, tune};
+use crate::io::stream::{Stream, unix_address};
 use crate::io::sys;
 use crate::io::transport::Transport;
 use crate::worker::mail::{Common, Mail, Peer};
 
-type Line = Transport<TcpStream>;
+type Line = Transport<Stream>;
 
 /// Connections that the kernel may hold for us to accept.
 const BACKLOG: i32 = 4096;
@@ -27,18 +32,34 @@ const BACKLOG: i32 = 4096;
 /// The worker that accepts.
 pub const WORKER: usize = 0;
 
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
 pub struct Acceptor {
-    listener: TcpListener,
+    listeners: Vec<Listener>,
     common: Arc<Common<Line>>,
     /// When to look again without having been told to.
     again: Time,
 }
 
 impl Acceptor {
-    pub fn new(listener: StdTcpListener, net: &MioNet, common: Arc<Common<Line>>) -> io::Result<Acceptor> {
-        let mut listener = TcpListener::from_std(listener);
-        net.listen(&mut listener)?;
-        Ok(Acceptor { listener, common, again: Time::NEVER })
+    pub fn new(
+        tcp: StdTcpListener,
+        unix: Option<StdUnixListener>,
+        net: &MioNet,
+        common: Arc<Common<Line>>,
+    ) -> io::Result<Acceptor> {
+        let mut tcp = TcpListener::from_std(tcp);
+        net.listen(&mut tcp)?;
+        let mut listeners = vec![Listener::Tcp(tcp)];
+        if let Some(unix) = unix {
+            let mut unix = UnixListener::from_std(unix);
+            net.listen(&mut unix)?;
+            listeners.push(Listener::Unix(unix));
+        }
+        Ok(Acceptor { listeners, common, again: Time::NEVER })
     }
 
     pub fn next_time(&self) -> Time {
@@ -49,13 +70,19 @@ impl Acceptor {
     /// soon.
     pub fn accept(&mut self, now: Time) {
         self.again = Time::NEVER;
+        for at in 0..self.listeners.len() {
+            self.accept_from(at, now);
+        }
+    }
+
+    fn accept_from(&mut self, at: usize, now: Time) {
         for number in 0..ACCEPTS_PER_TURN_MAX {
             // Mostly there is one. The kernel makes a socket and a file before it finds nobody to accept, and looks at its
             // queue here: a third of the time.
-            if number > 0 && !sys::is_readable(&self.listener) {
+            if number > 0 && !self.listeners[at].is_readable() {
                 return;
             }
-            match self.listener.accept() {
+            match self.listeners[at].accept() {
                 Ok((socket, peer)) => self.deal(socket, peer),
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return,
@@ -72,7 +99,7 @@ impl Acceptor {
     }
 
     /// The first worker that has few clients and time for more gets the next one, else the one with the fewest.
-    fn deal(&self, socket: TcpStream, peer: SocketAddr) {
+    fn deal(&self, socket: Stream, peer: Origin) {
         let clients = |peer: &Peer<Line>| peer.clients.load(Ordering::Relaxed);
         let has_time = |peer: &Peer<Line>| {
             clients(peer) < CLIENTS_PACKED_MAX && peer.busy.load(Ordering::Relaxed) < PACKED_BUSY_PERCENT_MAX
@@ -88,6 +115,97 @@ impl Acceptor {
         // This worker reads its mail next.
         if worker == WORKER { to.mailbox.leave(mail) } else { to.mailbox.send(mail) }
     }
+}
+
+impl Listener {
+    fn is_readable(&self) -> bool {
+        match self {
+            Listener::Tcp(listener) => sys::is_readable(listener),
+            Listener::Unix(listener) => sys::is_readable(listener),
+        }
+    }
+
+    fn accept(&self) -> io::Result<(Stream, Origin)> {
+        match self {
+            Listener::Tcp(listener) => {
+                listener.accept().map(|(socket, peer)| (Stream::Tcp(socket), Origin::Ip(peer)))
+            }
+            Listener::Unix(listener) => {
+                listener.accept().map(|(socket, _)| (Stream::Unix(socket), Origin::Unix))
+            }
+        }
+    }
+}
+
+/// The Unix socket that clients can connect to; its file goes with it.
+#[derive(Debug)]
+pub struct UnixSocket {
+    name: String,
+    listener: Option<StdUnixListener>,
+}
+
+impl UnixSocket {
+    /// None if none is configured.
+    pub fn listen(general: &General) -> io::Result<Option<UnixSocket>> {
+        let Some(directory) = &general.unix_socket_dir else { return Ok(None) };
+        let name = socket_name(directory, general.port);
+        let bound = bind_unix(&name, general.unix_socket_mode.0);
+        let listener = bound
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {name:?}: {error}")))?;
+        Ok(Some(UnixSocket { name, listener: Some(listener) }))
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The socket itself; it can be taken once.
+    pub fn take(&mut self) -> Option<StdUnixListener> {
+        self.listener.take()
+    }
+}
+
+impl Drop for UnixSocket {
+    fn drop(&mut self) {
+        if !self.name.starts_with('@')
+            && let Err(error) = fs::remove_file(&self.name)
+        {
+            log::warn!("cannot remove {:?}: {error}", self.name);
+        }
+    }
+}
+
+/// Nobody can connect before the permissions are right. A file that a process which has gone left behind is replaced.
+fn bind_unix(name: &str, mode: u32) -> io::Result<StdUnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    let is_file = !name.starts_with('@');
+    let address = match name.strip_prefix('@') {
+        Some(name) => SockAddr::unix(format!("\0{name}"))?,
+        None => SockAddr::unix(name)?,
+    };
+    match socket.bind(&address) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse && is_file && is_left_behind(name) => {
+            fs::remove_file(name)?;
+            socket.bind(&address)?;
+        }
+        result => result?,
+    }
+    if is_file {
+        fs::set_permissions(name, Permissions::from_mode(mode))?;
+    }
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Whether a socket's file is there and nobody listens.
+fn is_left_behind(name: &str) -> bool {
+    // A connection to anything else is refused, too.
+    if !fs::symlink_metadata(name).is_ok_and(|file| file.file_type().is_socket()) {
+        return false;
+    }
+    let connected = unix_address(name).and_then(|address| UnixStream::connect_addr(&address));
+    connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 /// Binds the first of the host's addresses that can be bound. Accepted sockets have the options of the listening one.
@@ -133,5 +251,33 @@ mod tests {
         let socket = SockRef::from(&accepted);
         assert!(accepted.nodelay().unwrap() && socket.keepalive().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(77));
+    }
+
+    #[test]
+    fn a_unix_socket_is_as_permitted_as_configured_and_goes_with_its_process() {
+        let directory = std::env::temp_dir().join(format!("pgdog-accept-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let mut general = General { port: 77, ..General::default() };
+        assert!(UnixSocket::listen(&general).unwrap().is_none());
+        general.unix_socket_dir = Some(directory.to_str().unwrap().to_owned());
+        general.unix_socket_mode.0 = 0o750;
+        let file = directory.join(".s.PGSQL.77");
+
+        // What is left of a process that was killed is in nobody's way.
+        drop(StdUnixListener::bind(&file).unwrap());
+        assert!(file.exists());
+        let socket = UnixSocket::listen(&general).unwrap().unwrap();
+        let metadata = fs::metadata(&file).unwrap();
+        assert!(metadata.file_type().is_socket() && metadata.permissions().mode() & 0o7777 == 0o750);
+        assert_eq!(UnixSocket::listen(&general).unwrap_err().kind(), ErrorKind::AddrInUse);
+        assert!(file.exists(), "whoever listens there keeps it");
+        drop(socket);
+        assert!(!file.exists());
+
+        // Anything else is left alone.
+        fs::write(&file, "x").unwrap();
+        assert!(UnixSocket::listen(&general).is_err());
+        assert_eq!(fs::read(&file).unwrap(), b"x");
+        fs::remove_dir_all(&directory).unwrap();
     }
 }

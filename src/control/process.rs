@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use mio::net::{TcpStream, UnixStream};
+use mio::net::UnixStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -20,11 +20,12 @@ use crate::base::limits::BUSY_INTERVAL;
 use crate::base::time::Time;
 use crate::cluster::shared::Shared;
 use crate::config::Config;
-use crate::control::accept::{self, Acceptor};
+use crate::control::accept::{self, Acceptor, UnixSocket};
 use crate::control::helper;
 use crate::io::mio_net::{self, Clock, MioNet};
 use crate::io::net::Net;
 use crate::io::random::OsRng;
+use crate::io::stream::Stream;
 use crate::io::sys;
 use crate::io::tls::TlsSealer;
 use crate::io::transport::{Sealer, Transport};
@@ -41,7 +42,7 @@ const WAKER: Token = Token(4);
 /// Why a configuration cannot be used: lines to show.
 pub type Faults = Vec<String>;
 
-type Line = Transport<TcpStream>;
+type Line = Transport<Stream>;
 type World = ServerWorld<Line>;
 
 pub struct Process {
@@ -50,6 +51,8 @@ pub struct Process {
     clock: Clock,
     /// The listening socket, for its options; a worker accepts. None once nobody is accepted any more.
     listener: Option<TcpListener>,
+    /// The Unix socket's file; it is removed with this value.
+    unix_socket: Option<UnixSocket>,
     signals: Vec<(Token, i32, UnixStream)>,
     inbox: Arc<Inbox>,
     common: Arc<Common<Line>>,
@@ -109,6 +112,7 @@ impl Process {
         let clock = Clock;
         let listener = accept::listen(&config.general.host, config.general.port, &config.tcp)?;
         let address = listener.local_addr()?;
+        let mut unix_socket = UnixSocket::listen(&config.general)?;
         let signals = watch_signals(&poll)?;
 
         let (helper_orders, helper_inbox) = mpsc::channel();
@@ -142,7 +146,10 @@ impl Process {
             let sealer = sealer.clone();
             let name = format!("pgdog-worker-{id}");
             let acceptor = match id {
-                accept::WORKER => Some(Acceptor::new(listener.try_clone()?, &net, common.clone())?),
+                accept::WORKER => {
+                    let unix = unix_socket.as_mut().and_then(UnixSocket::take);
+                    Some(Acceptor::new(listener.try_clone()?, unix, &net, common.clone())?)
+                }
                 _ => None,
             };
             let body = move || work(Worker::new(id as u16, net, common, world, sealer, rng), acceptor);
@@ -154,8 +161,9 @@ impl Process {
             .spawn(move || helper::run(&helper_inbox, &for_helper))?;
 
         log::info!(
-            "pgdog {} listens on {address}: {workers} workers, {} pools",
+            "pgdog {} listens on {address}{}: {workers} workers, {} pools",
             env!("CARGO_PKG_VERSION"),
+            unix_socket.as_ref().map(|socket| format!(" and {}", socket.name())).unwrap_or_default(),
             world.pools().len()
         );
         let now = clock.now();
@@ -164,6 +172,7 @@ impl Process {
             events: Events::with_capacity(64),
             clock,
             listener: Some(listener),
+            unix_socket,
             signals,
             inbox,
             common,
@@ -270,6 +279,7 @@ impl Process {
 
     fn shut_down(&mut self, now: Time) {
         self.listener = None;
+        self.unix_socket = None;
         self.shutdown.begin(&self.world, &self.common, now);
     }
 

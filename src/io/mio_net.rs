@@ -1,20 +1,21 @@
 //! The network as it is: mio's sockets and poll.
 
-use std::io::{self, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::io;
 use std::time::Duration;
 
-use mio::net::{TcpListener, TcpStream};
+use mio::event::Source;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use socket2::{SockRef, TcpKeepalive};
 
+use crate::base::address::Address;
 use crate::base::time::Time;
 use crate::config::Tcp;
-use crate::io::net::{Event, Net, Registrar, Socket, Wake};
+use crate::io::net::{Event, Net, Registrar, Wake};
+use crate::io::stream::Stream;
 use crate::io::sys;
 use crate::io::transport::Transport;
 
-/// Tokens of the waker and of the listening socket. No table entry has these indices.
+/// Tokens of the waker and of the listening sockets. No table entry has these indices.
 const WAKER: Token = Token(usize::MAX);
 const LISTENER: Token = Token(usize::MAX - 1);
 
@@ -38,8 +39,8 @@ impl Clock {
 
 pub struct MioRegistrar(Registry);
 
-impl Registrar<Transport<TcpStream>> for MioRegistrar {
-    fn deregister(&self, line: &mut Transport<TcpStream>) -> io::Result<()> {
+impl Registrar<Transport<Stream>> for MioRegistrar {
+    fn deregister(&self, line: &mut Transport<Stream>) -> io::Result<()> {
         self.0.deregister(&mut line.socket)
     }
 }
@@ -60,7 +61,7 @@ impl MioNet {
     }
 
     /// Waits for clients, too.
-    pub fn listen(&self, listener: &mut TcpListener) -> io::Result<()> {
+    pub fn listen(&self, listener: &mut impl Source) -> io::Result<()> {
         self.poll.registry().register(listener, LISTENER, Interest::READABLE)
     }
 
@@ -105,60 +106,28 @@ impl MioNet {
 }
 
 impl Net for MioNet {
-    type Socket = TcpStream;
+    type Socket = Stream;
 
     fn now(&self) -> Time {
         self.clock.now()
     }
 
-    fn register(&mut self, socket: &mut TcpStream, token: u64, writes: bool) -> io::Result<()> {
+    fn register(&mut self, socket: &mut Stream, token: u64, writes: bool) -> io::Result<()> {
         let interest = if writes { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
         self.poll.registry().register(socket, Token(token as usize), interest)
     }
 
-    fn watch_writes(&mut self, socket: &mut TcpStream, token: u64) -> io::Result<()> {
+    fn watch_writes(&mut self, socket: &mut Stream, token: u64) -> io::Result<()> {
         let both = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().reregister(socket, Token(token as usize), both)
     }
 
-    fn connect(&mut self, address: SocketAddr, tcp: &Tcp) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect(address)?;
-        tune(&stream, tcp);
-        Ok(stream)
+    fn connect(&mut self, address: &Address, tcp: &Tcp) -> io::Result<Stream> {
+        Stream::connect(address, tcp)
     }
 
     fn trim_memory(&mut self) {
         crate::io::sys::trim_memory();
-    }
-}
-
-impl Socket for TcpStream {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        Read::read(self, buf)
-    }
-
-    fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        match pieces {
-            [one] => Write::write(self, one),
-            pieces => self.write_vectored(pieces),
-        }
-    }
-
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
-    }
-
-    fn connected(&mut self) -> io::Result<()> {
-        if let Some(error) = self.take_error()? {
-            return Err(error);
-        }
-        match self.peer_addr() {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
-                Err(io::ErrorKind::WouldBlock.into())
-            }
-            Err(error) => Err(error),
-        }
     }
 }
 

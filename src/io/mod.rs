@@ -4,6 +4,7 @@ pub mod log;
 pub mod mio_net;
 pub mod net;
 pub mod random;
+pub mod stream;
 #[allow(unsafe_code)]
 pub mod sys;
 pub mod tls;

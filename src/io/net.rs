@@ -1,8 +1,8 @@
 //! What a worker needs of a network, so that a simulation can stand in for it.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 
+use crate::base::address::Address;
 use crate::base::time::Time;
 use crate::config::Tcp;
 
@@ -47,7 +47,7 @@ pub trait Net {
     /// from the beginning is reported at once: a wake-up for nothing.
     fn watch_writes(&mut self, socket: &mut Self::Socket, token: u64) -> io::Result<()>;
     /// Begins to connect. The socket becomes writable once that has succeeded or failed.
-    fn connect(&mut self, address: SocketAddr, tcp: &Tcp) -> io::Result<Self::Socket>;
+    fn connect(&mut self, address: &Address, tcp: &Tcp) -> io::Result<Self::Socket>;
     /// Much has been freed: what the allocator keeps of it goes back to the system.
     fn trim_memory(&mut self);
 }

@@ -136,7 +136,7 @@ impl<S> Session<S> {
             peer,
         };
         self.state = State::Auth(Box::new(auth));
-        let admission = cx.shared.attempts().admit(self.who.peer, self.who.user(), cx.now);
+        let admission = cx.shared.attempts().admit(self.who.peer.ip(), self.who.user(), cx.now);
         match admission {
             Admission::Now => self.identify(cx),
             Admission::At(time) => self.set_step(Step::Held(time)),
@@ -186,15 +186,17 @@ impl<S> Session<S> {
         let Some(name) = self.who.name.clone() else { return };
         let State::Auth(auth) = &mut self.state else { return };
         let config = &cx.world.config;
-        let origin = Origin::Host { address: self.who.peer, is_encrypted: auth.peer.is_some() };
+        let host = self.who.peer.ip();
+        let is_encrypted = auth.peer.is_some();
+        let origin = host.map_or(Origin::Local, |address| Origin::Host { address, is_encrypted });
         let rule = match config.rule(origin, &name.database, &name.user) {
             None => None,
             Some(Some(method)) if method != HbaMethod::Reject => Some(method),
             Some(method) => {
                 let error = ClientError::RuleRejects {
                     explicitly: method.is_some(),
-                    host: self.who.peer,
-                    is_encrypted: auth.peer.is_some(),
+                    host,
+                    is_encrypted,
                     name: name.clone(),
                 };
                 log::warn!("{}", error.text());
@@ -216,6 +218,10 @@ impl<S> Session<S> {
             if *name.user == *config.admin.user { Target::Console } else { Target::Nobody }
         } else if let Some(cluster) = cx.world.configured(&name).filter(|cluster| known(&cluster.passwords)) {
             Target::Cluster(cluster.clone())
+        } else if let Some(passwords) =
+            cx.world.wildcard_passwords_of(&name).filter(|passwords| known(passwords))
+        {
+            Target::Found(passwords.clone())
         } else if config.lookup(&name.database).is_some() {
             let found = cx.world.lookups().find(&name, cx.now);
             return match found {
@@ -473,7 +479,7 @@ impl<S> Session<S> {
             self.who.database(),
             self.who.peer
         );
-        cx.shared.attempts().failed(self.who.peer, &user, cx.now);
+        cx.shared.attempts().failed(self.who.peer.ip(), &user, cx.now);
         if let (State::Auth(auth), Some(name)) = (&self.state, &self.who.name)
             && let Target::Found(_) = auth.target
         {
@@ -494,7 +500,7 @@ impl<S> Session<S> {
                 self.let_in(plain.or(credential), cx);
             }
             Target::Console => {
-                cx.shared.attempts().succeeded(self.who.peer, self.who.user());
+                cx.shared.attempts().succeeded(self.who.peer.ip(), self.who.user());
                 self.client.outbox.own(|buf| {
                     encode::authentication(buf, 0, &[]);
                     for (name, value) in console::PARAMETERS {
@@ -517,7 +523,7 @@ impl<S> Session<S> {
 
     fn let_in(&mut self, credential: Option<Credential>, cx: &mut Cx<'_, S>) {
         let Some(name) = self.who.name.clone() else { return };
-        cx.shared.attempts().succeeded(self.who.peer, &name.user);
+        cx.shared.attempts().succeeded(self.who.peer.ip(), &name.user);
         // A reload may have come while the client proved itself.
         self.epoch = cx.world.epoch;
         let cluster = match cx.world.cluster_for(&name) {
@@ -540,6 +546,9 @@ impl<S> Session<S> {
         // The name as the cluster has it is shared by all who come with it.
         self.who.name = Some(cluster.name.clone());
         self.cluster = Some(cluster);
+        if let Err(error) = self.take_place(cx) {
+            return self.fail(error, cx);
+        }
         let State::Auth(auth) = std::mem::replace(&mut self.state, State::Skipping) else { return };
         self.client.outbox.own(|buf| encode::authentication(buf, 0, &[]));
         self.admit(auth.asked, auth.until, cx);

@@ -3,6 +3,7 @@
 use crate::admin::{self, ClientRow, ServerRow};
 use crate::base::limits::SMALL_MESSAGE_BYTES_MAX;
 use crate::base::time::Time;
+use crate::cluster::world::Replication;
 use crate::session::cx::{Action, Cx};
 use crate::session::errors::ClientError;
 use crate::session::inbound::{Next, Passing};
@@ -126,7 +127,7 @@ impl<S> Session<S> {
             user: who.user().to_owned(),
             database: who.database().to_owned(),
             addr: who.peer.to_string(),
-            port: who.port,
+            port: who.peer.port(),
             state,
             connected_micros: now.since(who.connected).as_micros() as u64,
             last_request_micros: now.since(who.last_request).as_micros() as u64,
@@ -137,6 +138,7 @@ impl<S> Session<S> {
             transaction_micros: who.transaction_micros,
             received: who.received,
             sent: who.sent,
+            replication: self.replication().map_or("none", Replication::as_str),
             errors: who.errors,
             application_name: text(self.settings.reported("application_name")),
             locked: self.keeps_server() && !self.links.is_empty(),

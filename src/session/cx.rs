@@ -48,6 +48,8 @@ pub enum Action<S> {
     Console(crate::admin::Command),
     /// The client speaks TLS from here on: what it has sent already (`direct`), or once it has been told so.
     Seal { direct: bool },
+    /// The pool was there for this session alone.
+    Retire { pool: Arc<ServerPool<S>> },
     /// The client is to be closed once it has read what it was sent.
     Close,
 }

@@ -6,13 +6,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::base::outbox::Outbox;
+use crate::cluster::clients::Full;
 use crate::cluster::world::{Name, OpenFailure};
 use crate::wire::error::{self, Severity, SqlState};
+use crate::wire::proxy::ProxyFault;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientError {
     /// The startup packet makes no sense.
     BadStartup(String),
+    /// What a load balancer has to send first is not there, or makes no sense.
+    BadProxyHeader(ProxyFault),
     UnsupportedVersion(u32),
     /// Something came behind an SSLRequest before the answer to it.
     DataBeforeHandshake,
@@ -25,6 +29,8 @@ pub enum ClientError {
         user: String,
     },
     NoUser,
+    /// The startup parameter `replication` has no such value.
+    BadReplication(String),
     /// A startup parameter that only PostgreSQL itself could serve.
     Unsupported(&'static str),
     BadOption(String),
@@ -33,6 +39,12 @@ pub enum ClientError {
         user: String,
     },
     NoDatabase {
+        database: String,
+    },
+    /// A limit of clients is reached.
+    TooManyClients {
+        full: Full,
+        user: String,
         database: String,
     },
     /// A user could not be looked up on a server (`auth_query`), whoever that is.
@@ -46,7 +58,8 @@ pub enum ClientError {
     /// By the rules of `[[hba]]`: one of them says so, or none lets the client in.
     RuleRejects {
         explicitly: bool,
-        host: IpAddr,
+        /// None: over a Unix socket.
+        host: Option<IpAddr>,
         is_encrypted: bool,
         name: Arc<Name>,
     },
@@ -93,6 +106,10 @@ pub enum ClientError {
         tag: u8,
         limit: usize,
     },
+    /// `query_size_limit`.
+    QueryTooLong {
+        limit: u64,
+    },
     TooManyStatements(usize),
     UnnamedStatementLost,
     TransactionInStatementMode,
@@ -126,6 +143,7 @@ impl ClientError {
             }
             Cancelled
             | TransactionInStatementMode
+            | QueryTooLong { .. }
             | TooManyStatements(_)
             | UnnamedStatementLost
             | Console { .. } => Error,
@@ -136,6 +154,7 @@ impl ClientError {
     pub fn state(&self) -> SqlState {
         match self {
             BadStartup(_)
+            | BadProxyHeader(_)
             | BadPasswordMessage(_)
             | DataBeforeHandshake
             | BadMessageLength { .. }
@@ -159,13 +178,14 @@ impl ClientError {
                 Some(OpenFailure::Refused(_)) => "08004",
                 _ => "08006",
             },
-            CheckoutTimeout { .. } => "53300",
+            BadReplication(_) => "22023",
+            CheckoutTimeout { .. } | TooManyClients { .. } => "53300",
             ServerLost { .. } | ServerOutOfSync { .. } => "08006",
             QueryTimeout { .. } | Cancelled => "57014",
             IdleTimeout => "57P05",
             IdleInTransactionTimeout => "25P03",
             ShuttingDown | Unconfigured => "57P01",
-            FrameTooLong { .. } => "54000",
+            FrameTooLong { .. } | QueryTooLong { .. } => "54000",
             TooManyStatements(_) => "53400",
             UnnamedStatementLost => "26000",
             OutOfMemory => "53200",
@@ -177,6 +197,12 @@ impl ClientError {
     pub fn text(&self) -> String {
         match self {
             BadStartup(text) => format!("invalid startup packet: {text}"),
+            BadProxyHeader(fault) => match fault {
+                ProxyFault::NoHeader => {
+                    "this address has to send a header of the PROXY protocol, version 2, first".into()
+                }
+                fault => format!("invalid header of the PROXY protocol: {fault:?}"),
+            },
             UnsupportedVersion(version) => {
                 format!(
                     "unsupported frontend protocol {}.{}: server supports 3.0 to 3.2",
@@ -189,10 +215,20 @@ impl ClientError {
             CertificateRequired => "connection requires a valid client certificate".into(),
             CertificateRejected { user } => format!("certificate authentication failed for user \"{user}\""),
             NoUser => "no PostgreSQL user name specified in startup packet".into(),
+            BadReplication(value) => {
+                format!("invalid value for parameter \"replication\": \"{value}\"")
+            }
             Unsupported(what) => format!("{what} is not supported by pgdog"),
             BadOption(option) => format!("invalid command-line argument for server process: {option}"),
             PasswordRejected { user } => format!("password authentication failed for user \"{user}\""),
             NoDatabase { database } => format!("database \"{database}\" does not exist"),
+            TooManyClients { full: Full::Process, .. } => "sorry, too many clients already".into(),
+            TooManyClients { full: Full::User, user, .. } => {
+                format!("too many connections for role \"{user}\"")
+            }
+            TooManyClients { full: Full::Database, database, .. } => {
+                format!("too many connections for database \"{database}\"")
+            }
             LookupFailed => "the user could not be looked up on the server; the log says why".into(),
             TooManyAttempts { user } => {
                 format!("too many failed logins of user \"{user}\" from this address; try again later")
@@ -205,6 +241,7 @@ impl ClientError {
                 };
                 let encryption = if *is_encrypted { "SSL encryption" } else { "no encryption" };
                 let Name { database, user } = &**name;
+                let host = host.map_or_else(|| "[local]".to_owned(), |host| host.to_string());
                 format!("{what} for host \"{host}\", user \"{user}\", database \"{database}\", {encryption}")
             }
             TooManyPools => "there are as many pools as dynamic_pools_max allows, and all are in use".into(),
@@ -241,6 +278,7 @@ impl ClientError {
                     char::from(*tag)
                 )
             }
+            QueryTooLong { limit } => format!("statement is longer than query_size_limit ({limit} bytes)"),
             TooManyStatements(limit) => format!("more than {limit} prepared statements in one session"),
             UnnamedStatementLost => {
                 "the unnamed prepared statement was too long to be kept for another server connection".into()

@@ -130,8 +130,10 @@ impl Login {
     /// Sends the startup packet.
     fn greet(&mut self, config: &PoolConfig, outbox: &mut Outbox) {
         let fixed = [("user", &*config.server_user), ("database", &*config.server_database)];
-        let settings = config.server_settings.iter().map(|(name, value)| (&**name, &**value));
-        outbox.own(|buf| encode::startup(buf, PROTOCOL_3_0, fixed.into_iter().chain(settings)));
+        let fixed = fixed.into_iter().map(|(name, value)| (name, value.as_bytes()));
+        let settings = config.server_settings.iter().map(|(name, value)| (&**name, value.as_bytes()));
+        let of_client = config.startup.iter().map(|(name, value)| (&**name, &**value));
+        outbox.own(|buf| encode::startup(buf, PROTOCOL_3_0, fixed.chain(settings).chain(of_client)));
         self.state = State::Asked;
     }
 

@@ -38,20 +38,21 @@ mod startup;
 mod state;
 mod statements;
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 pub use cleanup::{Closing, Unbound};
 pub use console::PARAMETERS as CONSOLE_PARAMETERS;
 
+use crate::base::address::Origin;
 use crate::base::chunk::Chunks;
 use crate::base::limits::{FAREWELL_TIMEOUT, OWN_BYTES_MAX, SMALL_OUTBOX_BYTES};
 use crate::base::outbox::{Outbox, Source};
 use crate::base::peer::Peer;
 use crate::base::sabotage::{self, Bug};
 use crate::base::time::Time;
+use crate::cluster::clients::Place;
 use crate::cluster::settings::{Settings, Within, difference};
-use crate::cluster::world::{Cluster, Name, OpenFailure};
+use crate::cluster::world::{Cluster, Name, OpenFailure, Replication};
 use crate::config::PoolerMode;
 use crate::session::auth::Auth;
 use crate::session::cx::{Action, Answer, Cx};
@@ -114,6 +115,8 @@ pub struct Session<S> {
     /// Counts checkouts; tells a late grant from the one that is waited for.
     checkout: u32,
     who: Who,
+    /// It counts as a client since it has proved who it is.
+    place: Option<Place>,
 }
 
 /// What a client must present to have this session's statements cancelled: a process id that names a worker and a place,
@@ -141,8 +144,7 @@ impl CancelKey {
 /// What the console shows of a client.
 #[derive(Clone, Debug)]
 pub struct Who {
-    pub peer: IpAddr,
-    pub port: u16,
+    pub peer: Origin,
     /// Database and user; none before the startup packet.
     pub name: Option<Arc<Name>>,
     pub connected: Time,
@@ -196,10 +198,9 @@ pub enum Side {
 }
 
 impl Who {
-    fn new(peer: SocketAddr, now: Time) -> Who {
+    fn new(peer: Origin, now: Time) -> Who {
         Who {
-            peer: peer.ip(),
-            port: peer.port(),
+            peer,
             name: None,
             connected: now,
             last_request: now,
@@ -224,7 +225,7 @@ impl Who {
 }
 
 impl<S> Session<S> {
-    pub fn new(id: u64, socket: S, peer: SocketAddr, key: CancelKey, cx: &Cx<'_, S>) -> Session<S> {
+    pub fn new(id: u64, socket: S, peer: Origin, key: CancelKey, cx: &Cx<'_, S>) -> Session<S> {
         let until = cx.now + cx.world.config.general.client_login_timeout;
         Session {
             id,
@@ -236,7 +237,7 @@ impl<S> Session<S> {
             },
             links: Vec::new(),
             armed: Time::NEVER,
-            state: State::Startup { until, asked: Asked::default(), peer: None },
+            state: State::Startup { until, asked: Asked::of(peer, &cx.world.config.general), peer: None },
             cluster: None,
             epoch: cx.world.epoch,
             settings: Arc::default(),
@@ -246,6 +247,7 @@ impl<S> Session<S> {
             key,
             checkout: 0,
             who: Who::new(peer, cx.now),
+            place: None,
         }
     }
 
@@ -334,11 +336,16 @@ impl<S> Session<S> {
     }
 
     /// Too much memory is held by what clients have sent in part: one that holds some and has no server goes.
-    pub fn on_pressure(&mut self, cx: &mut Cx<'_, S>) {
-        let gathers = matches!(self.state, State::Startup { .. } | State::Auth(_) | State::Idle { .. });
-        if gathers && !self.client.inbound.relay.is_empty() {
+    /// `in_transport`: some of what it has sent has not come out of its record layer.
+    pub fn on_pressure(&mut self, in_transport: bool, cx: &mut Cx<'_, S>) {
+        let gathers = self.is_logging_in() || matches!(self.state, State::Idle { .. });
+        if gathers && (in_transport || !self.client.inbound.relay.is_empty()) {
             self.fail(ClientError::OutOfMemory, cx);
         }
+    }
+
+    pub fn is_logging_in(&self) -> bool {
+        matches!(self.state, State::Startup { .. } | State::Auth(_))
     }
 
     /// Gives all buffers back: the session has ended.
@@ -552,6 +559,11 @@ impl<S> Session<S> {
         &mut self.who
     }
 
+    /// The client replicates: its server is its own.
+    fn replication(&self) -> Option<Replication> {
+        self.cluster.as_ref()?.replication
+    }
+
     fn mode(&self) -> PoolerMode {
         self.cluster.as_ref().map_or(PoolerMode::Transaction, |cluster| cluster.mode)
     }
@@ -582,7 +594,7 @@ impl<S> Session<S> {
 
     /// After a reload the client is served by what is configured now.
     fn look_up_cluster(&mut self, cx: &Cx<'_, S>) {
-        if self.epoch != cx.world.epoch {
+        if self.epoch != cx.world.epoch && self.replication().is_none() {
             self.epoch = cx.world.epoch;
             self.cluster = self.who.name.as_ref().and_then(|name| cx.world.cluster_of(name));
         }
@@ -655,6 +667,11 @@ impl<S> Session<S> {
         self.checkout += 1;
         for link in (0..self.links.len()).rev() {
             self.part_with(link, cx);
+        }
+        if self.replication().is_some()
+            && let Some(pool) = self.cluster.as_ref().and_then(|cluster| cluster.pools.first())
+        {
+            cx.actions.push(Action::Retire { pool: pool.clone() });
         }
         self.state = State::Closing { until: cx.now + FAREWELL_TIMEOUT };
         self.forget_client_bytes();

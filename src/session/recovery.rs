@@ -163,6 +163,7 @@ impl<S> Session<S> {
     /// Gives a server up at the end of the session, or in the middle of it.
     pub(super) fn part_with(&mut self, at: usize, cx: &mut Cx<'_, S>) {
         let shares_servers = self.shares_servers();
+        let replicates = self.replication().is_some();
         let link = &mut self.links[at];
         let half = self.client.inbound.passing != Passing::Nothing;
         // What of it remains nobody has asked.
@@ -171,7 +172,7 @@ impl<S> Session<S> {
             link.server.tainted_by = Some(0);
         }
         let lasting = link.touched.effects.any(LASTING) || self.pins.any(LASTING);
-        let action = if lasting || (half && at == HOME) {
+        let action = if lasting || replicates || (half && at == HOME) {
             // The rest of a message that it is reading will never come.
             Action::Discard { link: at, why: Discard::Forced }
         } else if link.server.is_settled() && shares_servers && !leaves {

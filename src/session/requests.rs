@@ -13,7 +13,7 @@ use crate::base::limits::{
 use crate::base::sabotage::{self, Bug};
 use crate::base::time::Time;
 use crate::cluster::statements::{Key, NAME_PREFIX, Statement, statement_text};
-use crate::config::{PoolerMode, PreparedStatements};
+use crate::config::{PoolerMode, PreparedStatements, QuerySizeLimitAction};
 use crate::session::cx::Cx;
 use crate::session::errors::ClientError;
 use crate::session::exchange::{Copying, Defines, Exchange, Forgets, Note, Order, What};
@@ -27,8 +27,10 @@ use crate::sql::outline::Outline;
 use crate::wire::frame::{HEADER_BYTES, Header, run_of};
 use crate::wire::{TxStatus, encode};
 
-/// The rest of a Parse that fails: it is not SQL, and says in the server's log where it comes from.
-const REFUSED: &[u8] = b"refused by pgdog\0\0\0";
+/// A statement that fails: it is not SQL, and says in the server's log where it comes from.
+const REFUSED: &[u8] = b"refused by pgdog";
+/// The rest of a Parse of it.
+const REFUSED_PARSE: &[u8] = b"refused by pgdog\0\0\0";
 
 /// The server that a client's statements go to.
 pub(super) const HOME: usize = 0;
@@ -62,6 +64,33 @@ pub(super) enum Leaving {
     No,
     /// The client has sent Terminate, or the end of its stream: what it asked for before is still done.
     AfterAnswers,
+}
+
+/// What `query_size_limit` means for a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Excess {
+    No,
+    Noted,
+    Refused,
+}
+
+#[inline]
+fn excess<S>(header: Header, cx: &Cx<'_, S>) -> Excess {
+    if !matches!(header.tag, b'Q' | b'P') {
+        return Excess::No;
+    }
+    let general = &cx.world.config.general;
+    match general.query_size_limit {
+        Some(limit) if u64::from(header.body) > limit => match general.query_size_limit_action {
+            QuerySizeLimitAction::Warn => Excess::Noted,
+            QuerySizeLimitAction::Block => Excess::Refused,
+        },
+        _ => Excess::No,
+    }
+}
+
+fn too_long<S>(cx: &Cx<'_, S>) -> ClientError {
+    ClientError::QueryTooLong { limit: cx.world.config.general.query_size_limit.unwrap_or(u64::MAX) }
 }
 
 /// What comes after a frame.
@@ -114,7 +143,19 @@ impl<S> Session<S> {
                 return self.fail(error, cx);
             }
             let whole = bytes.len() >= header.frame();
+            let excess = excess(header, cx);
             match header.tag {
+                b'Q' if peeked == 0 && excess == Excess::Refused => {
+                    self.client.inbound.skip(header);
+                    too_long(cx).write(&mut self.client.outbox);
+                    self.who.errors += 1;
+                    self.client.outbox.own(|buf| encode::ready(buf, TxStatus::Idle));
+                }
+                // It is seen to where statements go to servers.
+                b'Q' | b'P' if excess == Excess::Refused || (excess == Excess::Noted && whole) => {
+                    self.who.last_request = cx.now;
+                    return self.ask_for_server(cx);
+                }
                 b'X' if peeked == 0 => {
                     self.forget_client_bytes();
                     return self.close(cx);
@@ -264,6 +305,9 @@ impl<S> Session<S> {
         }
         let copying = link.server.exchanges.copying();
         match header.tag {
+            b'Q' | b'P' if excess(header, cx) != Excess::No && copying == Copying::No => {
+                return self.on_long_statement(header, cx);
+            }
             b'Q' => return self.on_query(header, cx),
             b'P' => return self.on_parse(header, cx),
             b'B' => return self.on_bind(header, cx),
@@ -353,6 +397,35 @@ impl<S> Session<S> {
         self.send(header);
         self.emit_fakes();
         Ok(Flow::Next)
+    }
+
+    /// A Query or Parse above `query_size_limit`. What is refused is not gathered: its rest is skipped as it arrives.
+    fn on_long_statement(&mut self, header: Header, cx: &mut Cx<'_, S>) -> Result<Flow, ClientError> {
+        if excess(header, cx) == Excess::Refused {
+            self.client.inbound.skip(header);
+            self.who.last_request = cx.now;
+            match header.tag {
+                b'Q' => self.refuse_query(too_long(cx)),
+                _ => self.refuse_in_batch(too_long(cx)),
+            }
+            self.emit_fakes();
+            return Ok(Flow::Next);
+        }
+        let flow = match header.tag {
+            b'Q' => self.on_query(header, cx)?,
+            _ => self.on_parse(header, cx)?,
+        };
+        if matches!(flow, Flow::Next) {
+            let who = &self.who;
+            log::warn!(
+                "a statement of {} bytes, above query_size_limit, from client {} of user {:?}, database {:?}",
+                header.body,
+                who.peer,
+                who.user(),
+                who.database()
+            );
+        }
+        Ok(flow)
     }
 
     /// A query that names statements of the extended protocol.
@@ -763,9 +836,23 @@ impl<S> Session<S> {
 
     /// A message of the extended protocol cannot be served: what the server gets in its place fails, so that it does with
     /// the rest of the batch, and with the transaction, what it always does after an error.
+    /// A query whose answer is an error of ours. The server fails one too, so that its transaction is where the client
+    /// believes it.
+    fn refuse_query(&mut self, error: ClientError) {
+        if let State::Running(run) = &mut self.state {
+            run.pipelined += 1;
+        }
+        self.statements.unnamed = UnnamedStatement::None;
+        let link = &mut self.links[HOME];
+        link.server.outbox.own(|buf| encode::query(buf, REFUSED));
+        link.server.unnamed = Unnamed::Nobodys;
+        link.unnamed_since = Some(link.batch);
+        link.ask(Exchange::noting(What::Query, Order::Forward, Note::Refused(Box::new(error))));
+    }
+
     fn refuse_in_batch(&mut self, error: ClientError) {
         let link = &mut self.links[HOME];
-        link.server.outbox.own(|buf| encode::parse(buf, b"", REFUSED));
+        link.server.outbox.own(|buf| encode::parse(buf, b"", REFUSED_PARSE));
         link.server.unnamed = Unnamed::Nobodys;
         link.unnamed_since = Some(link.batch);
         link.ask(Exchange::noting(What::Parse, Order::Forward, Note::Refused(Box::new(error))));

@@ -3,10 +3,10 @@
 //! It is owned by exactly one of: a session (bound), a worker (logging in, being cleaned, closing) or a pool
 //! (parked). `S` is the socket; nothing in this layer touches it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::address::Address;
 use crate::base::chunk::Chunks;
 use crate::base::outbox::Outbox;
 use crate::base::relay::Relay;
@@ -92,7 +92,7 @@ pub struct Server<S> {
     pub number: u64,
     pub pool: Arc<ServerPool<S>>,
     /// Where it is: cancel requests go there too.
-    pub address: SocketAddr,
+    pub address: Address,
     /// Which attempt at opening it this was.
     pub attempt: u64,
     /// Why the connection could not be made.
@@ -128,7 +128,7 @@ impl<S> Server<S> {
         socket: S,
         number: u64,
         pool: Arc<ServerPool<S>>,
-        address: SocketAddr,
+        address: Address,
         attempt: u64,
         now: Time,
         rng: &mut dyn Rng,

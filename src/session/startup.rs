@@ -3,18 +3,26 @@
 
 use std::sync::Arc;
 
+use crate::base::address::Origin;
 use crate::base::limits::CANCEL_TIMEOUT;
 use crate::base::time::Time;
 use crate::cluster::settings::{Settings, Within, difference, is_plain};
-use crate::cluster::world::{Known, Name, StartupSettings};
+use crate::cluster::world::{Known, Name, Replication, StartupSettings};
+use crate::config::General;
 use crate::session::cx::{Action, Cx};
 use crate::session::errors::ClientError;
 use crate::session::exchange::Note;
-use crate::session::{Session, State, discard_all, send_queries};
+use crate::session::requests::Run;
+use crate::session::{ServerCluster, Session, State, discard_all, send_queries};
 use crate::wire::error;
+use crate::wire::proxy::{self, Source};
 use crate::wire::startup::{self, Packet, Startup, StartupFault};
 use crate::wire::{BackendKey, TxStatus, encode};
 
+/// The startup parameter of those that replicate; no setting has this name.
+const REPLICATION: &str = "replication";
+/// PostgreSQL's NAMEDATALEN, its NUL aside.
+const APPLICATION_NAME_BYTES_MAX: usize = 63;
 /// Authentication, key and ReadyForQuery at a login take less.
 const LOGIN_BYTES: usize = 64;
 
@@ -23,6 +31,17 @@ const LOGIN_BYTES: usize = 64;
 pub struct Asked {
     ssl: bool,
     gss: bool,
+    /// A load balancer: its word about its client comes first.
+    owes_header: bool,
+    /// Over a Unix socket, whoever is behind it: needs no encryption and gets none, as with PostgreSQL.
+    is_local: bool,
+}
+
+impl Asked {
+    pub fn of(peer: Origin, general: &General) -> Asked {
+        let owes_header = general.proxy_protocol_from.iter().any(|network| network.contains(peer));
+        Asked { owes_header, is_local: peer.is_unix(), ..Asked::default() }
+    }
 }
 
 /// A client that has proved who it is, and waits for a server's word about its settings.
@@ -51,6 +70,8 @@ enum Opener {
 struct Wish {
     name: Name,
     settings: StartupSettings,
+    /// It wants to replicate the whole server, whatever the database.
+    is_physical: bool,
 }
 
 impl Opener {
@@ -70,33 +91,60 @@ impl Opener {
 impl Wish {
     fn of(startup: &Startup<'_>) -> Result<Wish, ClientError> {
         let (mut user, mut database, mut settings) = (None, None, StartupSettings::new());
+        let mut is_physical = false;
         for &(name, value) in &startup.parameters {
             let text = || String::from_utf8_lossy(value);
             match name {
                 "user" => user = Some(text()),
                 "database" => database = Some(text()),
-                "replication" if !is_off(value) => {
-                    return Err(ClientError::Unsupported("a replication connection"));
+                "replication" => {
+                    if let Some(kind) = replication(value)? {
+                        is_physical = kind == Replication::Physical;
+                        settings.push((REPLICATION.into(), value.into()));
+                    }
                 }
-                "replication" => {}
-                "options" => settings.extend(options(&text()).map_err(ClientError::BadOption)?),
+                "options" => {
+                    let options = options(&text()).map_err(ClientError::BadOption)?;
+                    if let Some((name, _)) = options.iter().find(|(name, _)| &**name == REPLICATION) {
+                        return Err(ClientError::BadOption(name.to_string()));
+                    }
+                    settings.extend(options);
+                }
                 name if name.starts_with("_pq_.") => {}
                 name => settings.push((name.into(), value.into())),
             }
         }
         let user = user.filter(|user| !user.is_empty()).ok_or(ClientError::NoUser)?;
         let database = database.filter(|name| !name.is_empty()).unwrap_or_else(|| user.clone());
-        Ok(Wish { name: Name::new(&*database, &*user), settings })
+        Ok(Wish { name: Name::new(&*database, &*user), settings, is_physical })
     }
 }
 
 impl<S> Session<S> {
     pub(super) fn on_startup_bytes(&mut self, cx: &mut Cx<'_, S>) {
         while let State::Startup { asked, .. } = &mut self.state {
+            if asked.owes_header {
+                match proxy::parse(self.client.inbound.relay.unparsed()) {
+                    Ok(None) => return,
+                    Ok(Some((source, length))) => {
+                        asked.owes_header = false;
+                        match source {
+                            Source::Sender => {}
+                            Source::Ip(address) => self.who.peer = Origin::Ip(address),
+                            Source::Unix => self.who.peer = Origin::Unix,
+                        }
+                        self.client.inbound.relay.advance(length);
+                        self.free_sent();
+                        continue;
+                    }
+                    Err(fault) => return self.fail(ClientError::BadProxyHeader(fault), cx),
+                }
+            }
+            let may_seal = cx.offers_tls && !asked.is_local;
             let first = self.client.inbound.relay.unparsed().first();
-            if first == Some(&TLS_HANDSHAKE) && cx.offers_tls && *asked == Asked::default() {
+            if first == Some(&TLS_HANDSHAKE) && may_seal && !asked.ssl && !asked.gss {
                 // No SSLRequest: the handshake itself (PostgreSQL 17: sslnegotiation=direct).
-                *asked = Asked { ssl: true, gss: true };
+                (asked.ssl, asked.gss) = (true, true);
                 return cx.actions.push(Action::Seal { direct: true });
             }
             match startup::parse(self.client.inbound.relay.unparsed()) {
@@ -114,9 +162,10 @@ impl<S> Session<S> {
 
     fn on_packet(&mut self, opener: Opener, cx: &mut Cx<'_, S>) {
         let State::Startup { asked, .. } = &mut self.state else { return };
+        let may_seal = cx.offers_tls && !asked.is_local;
         match opener {
-            Opener::Ssl if cx.offers_tls && !asked.ssl => {
-                *asked = Asked { ssl: true, gss: true };
+            Opener::Ssl if may_seal && !asked.ssl => {
+                (asked.ssl, asked.gss) = (true, true);
                 if !self.client.inbound.relay.is_empty() {
                     // PostgreSQL: CVE-2021-23214. It would be taken for what the handshake has protected.
                     return self.fail(ClientError::DataBeforeHandshake, cx);
@@ -154,12 +203,23 @@ impl<S> Session<S> {
             return self.fail(ClientError::ShuttingDown, cx);
         }
         if cx.world.config.general.tls_client_required
-            && matches!(self.state, State::Startup { peer: None, .. })
+            && matches!(self.state, State::Startup { peer: None, asked: Asked { is_local: false, .. }, .. })
         {
             return self.fail(ClientError::EncryptionRequired, cx);
         }
         if version & 0xffff < 2 {
             self.key.shorten();
+        }
+        let mut wish = wish;
+        if wish.is_physical {
+            // libpq says "replication" where nothing has been said.
+            let known = cx.world.config.replication_database(&wish.name.user, &wish.name.database);
+            if let Some(database) = known {
+                wish.name.database = database.into();
+            }
+        }
+        if cx.world.config.general.application_name_add_host {
+            add_host(&mut wish.settings, self.who.peer);
         }
         self.who.name = Some(Arc::new(wish.name));
         self.begin_auth(wish.settings, cx);
@@ -175,9 +235,25 @@ impl<S> Session<S> {
         }
     }
 
+    /// From here on it counts. Not before: who cannot prove who it is must not take others' places.
+    pub(super) fn take_place(&mut self, cx: &Cx<'_, S>) -> Result<(), ClientError> {
+        let (Some(cluster), Some(name)) = (&self.cluster, &self.who.name) else { return Ok(()) };
+        let place = cx.shared.clients.enter(name, cluster.client_limits);
+        self.place = Some(place.map_err(|full| ClientError::TooManyClients {
+            full,
+            user: name.user.to_string(),
+            database: name.database.to_string(),
+        })?);
+        Ok(())
+    }
+
     /// The client may come in as soon as its settings are known.
     pub(super) fn admit(&mut self, asked: StartupSettings, until: Time, cx: &mut Cx<'_, S>) {
         let Some(cluster) = self.cluster.clone() else { return };
+        if let Some((_, kind)) = asked.iter().find(|(name, _)| &**name == REPLICATION) {
+            let kind = replication(kind);
+            return self.admit_replication(kind, &cluster, asked, until, cx);
+        }
         if let Some(known) = cluster.known(&asked) {
             return self.enter(known, cx);
         }
@@ -195,6 +271,38 @@ impl<S> Session<S> {
         self.ask_for_login_server(cx);
     }
 
+    /// A client that replicates gets a server of its own, which has logged in with what the client asks for.
+    fn admit_replication(
+        &mut self,
+        kind: Result<Option<Replication>, ClientError>,
+        cluster: &ServerCluster<S>,
+        asked: StartupSettings,
+        until: Time,
+        cx: &mut Cx<'_, S>,
+    ) {
+        let kind = match kind {
+            Ok(Some(kind)) if cluster.may_replicate => kind,
+            Err(error) => return self.fail(error, cx),
+            _ => {
+                let what = "a replication connection of a user without replication_mode";
+                return self.fail(ClientError::Unsupported(what), cx);
+            }
+        };
+        self.cluster = cx.world.replication_cluster(cluster, kind, asked).map(Arc::new);
+        let until = until.min(cx.now + cluster.timeouts.checkout);
+        self.state = State::Login(Box::new(Entry { until, asked: StartupSettings::new() }));
+        self.ask_for_login_server(cx);
+    }
+
+    /// Its server stays from here on.
+    fn on_replication_server(&mut self, link: usize, cx: &mut Cx<'_, S>) {
+        let server = &self.links[link].server;
+        let known = known((*server.settings).clone());
+        self.greet(&known, cx);
+        self.state = State::Running(Run::new(cx.now));
+        self.pump_requests(cx);
+    }
+
     pub(super) fn ask_for_login_server(&mut self, cx: &mut Cx<'_, S>) {
         self.look_up_cluster(cx);
         self.checkout += 1;
@@ -206,6 +314,9 @@ impl<S> Session<S> {
 
     /// A server is here, to tell what it says at login and to try the client's startup settings.
     pub(super) fn on_login_server(&mut self, link: usize, cx: &mut Cx<'_, S>) {
+        if self.replication().is_some() {
+            return self.on_replication_server(link, cx);
+        }
         let (State::Login(entry), Some(cluster)) = (&mut self.state, &self.cluster) else { return };
         let server = &mut self.links[link].server;
         cluster.set_base(&server.base);
@@ -261,7 +372,13 @@ impl<S> Session<S> {
 
     /// The login is complete.
     fn enter(&mut self, known: Known, cx: &mut Cx<'_, S>) {
-        self.settings = known.settings;
+        self.greet(&known, cx);
+        self.state = State::Idle { since: cx.now, peeked: 0 };
+        self.on_idle_bytes(cx);
+    }
+
+    fn greet(&mut self, known: &Known, cx: &Cx<'_, S>) {
+        self.settings = known.settings.clone();
         self.startup = self.settings.clone();
         let key = &self.key;
         self.client.outbox.own(|buf| {
@@ -270,7 +387,6 @@ impl<S> Session<S> {
             encode::backend_key(buf, key.pid, key.secret());
             encode::ready(buf, TxStatus::Idle);
         });
-        self.state = State::Idle { since: cx.now, peeked: 0 };
         if cx.world.config.general.log_connections {
             let who = &self.who;
             log::info!(
@@ -280,7 +396,27 @@ impl<S> Session<S> {
                 who.database()
             );
         }
-        self.on_idle_bytes(cx);
+    }
+}
+
+/// Appends the client's address to its application_name, of which the server keeps 63 bytes: the address above all.
+fn add_host(settings: &mut StartupSettings, peer: Origin) {
+    let address = match peer {
+        Origin::Ip(address) => format!(" - {address}"),
+        Origin::Unix => " - unix".to_owned(),
+    };
+    let is_name = |(name, _): &&mut (Box<str>, Box<[u8]>)| name.eq_ignore_ascii_case("application_name");
+    let old = settings.iter_mut().rev().find(is_name);
+    let name = old.as_ref().map_or(&b"app"[..], |(_, value)| value);
+    let mut length = name.len().min(APPLICATION_NAME_BYTES_MAX - address.len());
+    // Not in the middle of a character.
+    while length < name.len() && name[length] & 0xc0 == 0x80 && length > 0 {
+        length -= 1;
+    }
+    let value = [&name[..length], address.as_bytes()].concat().into();
+    match old {
+        Some((_, old)) => *old = value,
+        None => settings.push(("application_name".into(), value)),
     }
 }
 
@@ -316,8 +452,21 @@ fn options(text: &str) -> Result<StartupSettings, String> {
     Ok(settings)
 }
 
-fn is_off(value: &[u8]) -> bool {
-    [&b"off"[..], b"false", b"no", b"0", b""].iter().any(|off| value.eq_ignore_ascii_case(off))
+/// What the startup parameter `replication` asks for (PostgreSQL: ProcessStartupPacket, parse_bool: any beginning of a word
+/// will do that is that of one only).
+fn replication(value: &[u8]) -> Result<Option<Replication>, ClientError> {
+    if value == b"database" {
+        return Ok(Some(Replication::Logical));
+    }
+    let value = value.to_ascii_lowercase();
+    let begins = |word: &[u8], least: usize| value.len() >= least && word.starts_with(&value);
+    if begins(b"true", 1) || begins(b"yes", 1) || begins(b"on", 2) || value == b"1" {
+        return Ok(Some(Replication::Physical));
+    }
+    if begins(b"false", 1) || begins(b"no", 1) || begins(b"off", 2) || value == b"0" {
+        return Ok(None);
+    }
+    Err(ClientError::BadReplication(String::from_utf8_lossy(&value).into_owned()))
 }
 
 fn startup_fault(fault: StartupFault) -> ClientError {
@@ -334,6 +483,44 @@ fn startup_fault(fault: StartupFault) -> ClientError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_parameter_replication() {
+        for (values, kind) in [
+            (&["database"][..], Some(Replication::Logical)),
+            (&["true", "t", "TRUE", "on", "yes", "y", "1"], Some(Replication::Physical)),
+            (&["false", "f", "off", "of", "no", "N", "0"], None),
+        ] {
+            for value in values {
+                assert_eq!(replication(value.as_bytes()), Ok(kind), "{value}");
+            }
+        }
+        for value in ["", "o", "DATABASE", "2", "maybe", "truely"] {
+            assert!(matches!(replication(value.as_bytes()), Err(ClientError::BadReplication(_))), "{value}");
+        }
+    }
+
+    #[test]
+    fn an_address_behind_the_application_name() {
+        let with = |name: Option<&str>, peer: Origin| {
+            let mut settings = StartupSettings::new();
+            settings.push(("timezone".into(), b"UTC"[..].into()));
+            settings.extend(name.map(|name| ("Application_Name".into(), name.as_bytes().into())));
+            add_host(&mut settings, peer);
+            assert_eq!(settings.len(), 2);
+            String::from_utf8(settings.remove(1).1.into()).unwrap()
+        };
+        let peer = Origin::Ip("10.0.0.1:5000".parse().unwrap());
+        assert_eq!(with(Some("psql"), peer), "psql - 10.0.0.1:5000");
+        assert_eq!(with(None, Origin::Unix), "app - unix");
+        let v6 = Origin::Ip("[1111:2222:3333:4444:5555:6666:7777:8888]:50000".parse().unwrap());
+        assert_eq!(
+            with(Some(&"x".repeat(60)), v6),
+            "xxxxxxxxxxxx - [1111:2222:3333:4444:5555:6666:7777:8888]:50000"
+        );
+        let long = with(Some(&"ü".repeat(40)), peer);
+        assert_eq!(long, format!("{} - 10.0.0.1:5000", "ü".repeat(23)));
+    }
 
     #[test]
     fn options_of_the_startup_packet() {

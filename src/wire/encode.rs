@@ -96,12 +96,16 @@ pub fn sasl_initial(buf: &mut Vec<u8>, mechanism: &str, response: &[u8]) {
     });
 }
 
-pub fn startup<'a>(buf: &mut Vec<u8>, version: u32, parameters: impl Iterator<Item = (&'a str, &'a str)>) {
+pub fn startup<'a, V: AsRef<[u8]>>(
+    buf: &mut Vec<u8>,
+    version: u32,
+    parameters: impl Iterator<Item = (&'a str, V)>,
+) {
     untyped(buf, |buf| {
         buf.extend_from_slice(&version.to_be_bytes());
         for (name, value) in parameters {
             cstr(buf, name.as_bytes());
-            cstr(buf, value.as_bytes());
+            cstr(buf, value.as_ref());
         }
         buf.push(0);
     });

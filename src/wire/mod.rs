@@ -4,6 +4,7 @@
 pub mod encode;
 pub mod error;
 pub mod frame;
+pub mod proxy;
 pub mod startup;
 
 /// Transaction status of ReadyForQuery.

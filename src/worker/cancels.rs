@@ -46,7 +46,7 @@ impl<N: Net> Worker<N> {
     pub(super) fn call_cancel(&mut self, server: &mut Held<N>) {
         let tcp = self.world.config.tcp.clone();
         let token = self.table.insert(Entry::Away);
-        let connected = self.net.connect(server.address, &tcp).and_then(|mut socket| {
+        let connected = self.net.connect(&server.address, &tcp).and_then(|mut socket| {
             self.net.register(&mut socket, token, true)?;
             Ok(Transport::plain(socket))
         });

@@ -63,7 +63,8 @@ impl<N: Net> Worker<N> {
                 f(self, pool);
             }
         }
-        if any {
+        // Where all are meant there may be none: those on demand have yet to be made.
+        if any || (scope.user.is_none() && scope.database.is_none()) {
             return Ok(());
         }
         let database = scope.database.clone().unwrap_or_default();
@@ -154,6 +155,8 @@ impl<N: Net> Worker<N> {
             idle: counts.idle,
             active: counts.busy,
             total: counts.total(),
+            size: config.size,
+            reserve: config.reserve.size,
             max_wait_micros: shelf
                 .state
                 .waiting_since()

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use crate::admin::{ClientRow, Command, ServerRow};
+use crate::base::address::Origin;
 use crate::base::sync::Mutex;
 use crate::cluster::pool::{Ticket, WorkerId};
 use crate::cluster::shared::Shared;
@@ -29,7 +30,7 @@ pub enum Mail<S> {
     /// A client has connected.
     Client {
         socket: S,
-        peer: SocketAddr,
+        peer: Origin,
     },
     /// A server for a waiter of this worker.
     Grant {
@@ -276,7 +277,7 @@ mod loom_tests {
     fn grant_or_withdraw() {
         loom::model(|| {
             let ticket = Ticket { worker: 0, session: 1, number: 1 };
-            let mut state = PoolState::new(1, 2);
+            let mut state = PoolState::new(1, 2, None);
             let first = Ticket { worker: 1, session: 2, number: 1 };
             assert!(matches!(state.checkout(first, Time::ZERO), Checkout::Wait { open: true }));
             assert!(matches!(state.opened('s', 1, Time::ZERO), Checkin::Granted { .. }));

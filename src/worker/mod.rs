@@ -10,6 +10,7 @@ mod cancels;
 mod census;
 mod lines;
 pub mod mail;
+mod relief;
 mod servers;
 mod sessions;
 pub mod shutdown;

@@ -1,9 +1,10 @@
 //! Servers in nobody's hands: opened, logged in, parked, taken over from other workers, cleaned, closed.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::base::address::Address;
 use crate::base::time::Time;
 use crate::cluster::pool::Checkin;
 use crate::cluster::world::OpenFailure;
@@ -14,6 +15,7 @@ use crate::session::server::{Home, Phase, Readiness, Server, ServerPool};
 use crate::session::{Closing, Unbound};
 use crate::worker::lines::{self, Read};
 use crate::worker::mail::{Asker, Mail, Order};
+use crate::worker::relief::relieve;
 use crate::worker::{Entry, Line, Worker, note};
 
 /// A slot for a server that has no connection yet.
@@ -29,8 +31,7 @@ pub(super) type Held<N> = Box<Server<Line<N>>>;
 impl<N: Net> Worker<N> {
     /// Opens a server for a slot that has been taken.
     pub(super) fn open(&mut self, pool: Arc<ServerPool<Line<N>>>, attempt: u64) {
-        if let Ok(ip) = pool.config.host.parse::<IpAddr>() {
-            let address = SocketAddr::new(ip, pool.config.port);
+        if let Some(address) = Address::of_host(&pool.config.host, pool.config.port) {
             return self.connect(pool, address, attempt);
         }
         let (host, port) = (pool.config.host.clone(), pool.config.port);
@@ -46,17 +47,17 @@ impl<N: Net> Worker<N> {
             // Attempts go round the addresses.
             Ok(addresses) if !addresses.is_empty() => {
                 let at = (attempt as usize - 1) % addresses.len();
-                self.connect(pool, addresses[at], attempt);
+                self.connect(pool, addresses[at].into(), attempt);
             }
             Ok(_) => self.open_failed(pool, attempt, OpenFailure::Unresolved("no address".into())),
             Err(text) => self.open_failed(pool, attempt, OpenFailure::Unresolved(text)),
         }
     }
 
-    fn connect(&mut self, pool: Arc<ServerPool<Line<N>>>, address: SocketAddr, attempt: u64) {
+    fn connect(&mut self, pool: Arc<ServerPool<Line<N>>>, address: Address, attempt: u64) {
         let tcp = self.world.config.tcp.clone();
         let token = self.table.insert(Entry::Away);
-        let connected = self.net.connect(address, &tcp).and_then(|mut socket| {
+        let connected = self.net.connect(&address, &tcp).and_then(|mut socket| {
             self.net.register(&mut socket, token, true)?;
             Ok(Transport::plain(socket))
         });
@@ -95,6 +96,7 @@ impl<N: Net> Worker<N> {
             shelf.state.open_failed()
         };
         self.refuse(tickets, failure);
+        self.relieve();
     }
 
     fn may_try_again(&self, pool: &ServerPool<Line<N>>, attempt: u64, failure: &OpenFailure) -> bool {
@@ -183,7 +185,9 @@ impl<N: Net> Worker<N> {
         }
         match server.socket.socket.connected() {
             Ok(()) => {
-                server.on_connected(self.sealer.asks());
+                // As libpq: nobody is in between on a Unix socket.
+                let asks_tls = self.sealer.asks() && !server.address.is_unix();
+                server.on_connected(asks_tls);
                 true
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => false,
@@ -540,6 +544,14 @@ impl<N: Net> Worker<N> {
         let open = pool.lock().state.closed();
         if open {
             self.open(pool, 1);
+        }
+        self.relieve();
+    }
+
+    /// A slot may have become free, or a pool has begun to starve.
+    pub(super) fn relieve(&self) {
+        if self.world.quotas.is_pressed() {
+            relieve(&self.world, &self.common, self.id);
         }
     }
 

@@ -1,10 +1,9 @@
 //! Sessions at work: their reads and writes, and the actions that they ask for.
 
-use std::net::SocketAddr;
-
 use log::Level;
 
-use crate::base::limits::{INCOMPLETE_FRAMES_BYTES_MAX, READS_PER_TURN_MAX};
+use crate::base::address::Origin;
+use crate::base::limits::{INCOMPLETE_FRAMES_BYTES_MAX, INCOMPLETE_LOGINS_BYTES_MAX, READS_PER_TURN_MAX};
 use crate::base::outbox::{Outbox, Piece};
 use crate::cluster::pool::{Checkout, Ticket};
 use crate::io::net::Net;
@@ -18,7 +17,7 @@ use crate::worker::mail::{Asker, Mail, Order};
 use crate::worker::{Entry, Line, Worker};
 
 impl<N: Net> Worker<N> {
-    pub(super) fn on_client(&mut self, mut line: Line<N>, peer: SocketAddr) {
+    pub(super) fn on_client(&mut self, mut line: Line<N>, peer: Origin) {
         let token = self.table.insert(Entry::Away);
         if let Err(error) = self.net.register(&mut line.socket, token, false) {
             log::error!("cannot wait for a client: {error}");
@@ -118,8 +117,12 @@ impl<N: Net> Worker<N> {
     /// A session with nothing left to do for now goes back into the table.
     fn put_back(&mut self, token: u64, mut session: Box<Session<Line<N>>>) {
         session.rest(&mut self.cx());
-        if self.chunks.out_bytes() > INCOMPLETE_FRAMES_BYTES_MAX && !session.is_closing() {
-            session.on_pressure(&mut self.cx());
+        let bytes_max =
+            if session.is_logging_in() { INCOMPLETE_LOGINS_BYTES_MAX } else { INCOMPLETE_FRAMES_BYTES_MAX };
+        if self.chunks.out_bytes() > bytes_max && !session.is_closing() {
+            // Parts of records lie in the transport.
+            let holds = session.client.socket.buffer_bytes() > 0;
+            session.on_pressure(holds, &mut self.cx());
             session = match self.settle_with(token, session) {
                 Some(session) => session,
                 None => return,
@@ -227,7 +230,7 @@ impl<N: Net> Worker<N> {
                         None => self.common.post(self.id, Mail::Retired { ticket }),
                     },
                     Checkout::Wait { open: true } => self.open(pool, 1),
-                    Checkout::Wait { open: false } => {}
+                    Checkout::Wait { open: false } => self.relieve(),
                     Checkout::Retired => {
                         // The letter with the world that has replaced it was posted before it was retired: it lies in the
                         // mailbox ahead of this one.
@@ -240,6 +243,7 @@ impl<N: Net> Worker<N> {
                 let ticket = Ticket { worker: self.id, session: token, number };
                 // False: a server is on its way, and will find that nobody waits.
                 let withdrawn = pool.lock().state.withdraw(ticket);
+                self.relieve();
                 self.counters.late_withdrawals += u64::from(!withdrawn);
             }
             Action::Checkin { link } => {
@@ -278,6 +282,12 @@ impl<N: Net> Worker<N> {
             }
             Action::Console(command) => self.run_command(token, command),
             Action::Seal { direct } => self.seal_client(session, direct),
+            Action::Retire { pool } => {
+                let (servers, _) = pool.lock().state.retire();
+                for server in servers {
+                    self.common.post(server.home.worker, Mail::Close { server });
+                }
+            }
             Action::Close => {}
         }
     }

@@ -9,6 +9,7 @@ use crate::cluster::pool::idle_since;
 use crate::io::transport::Sealer;
 use crate::session::server::ServerWorld;
 use crate::worker::mail::{Common, Mail};
+use crate::worker::relief::relieve;
 
 /// How often.
 pub const INTERVAL: Duration = Duration::from_millis(333);
@@ -44,7 +45,7 @@ impl Upkeep {
                     shelf.last_period = shelf.tally.since(&shelf.period_start);
                     shelf.period_start = shelf.tally;
                 }
-                (gone, shelf.state.retry())
+                (gone, shelf.state.retry(now))
             };
             while !pool.awaits_client() && pool.lock().state.open_to(config.min_size) {
                 open += 1;
@@ -57,6 +58,10 @@ impl Upkeep {
                 self.next_worker = worker + 1;
                 common.post(worker as u16, Mail::Open { pool: pool.clone() });
             }
+        }
+        // What a panic has freed, or a reload has changed, is told here.
+        if world.quotas.is_pressed() {
+            relieve(world, common, (self.next_worker % common.peers.len()) as u16);
         }
     }
 }

@@ -8,6 +8,7 @@ use pgdog::auth::scram::client::{ClientBinding, ClientGreeted};
 use pgdog::auth::scram::server::{ServerBinding, ServerStart};
 use pgdog::auth::verifier::{Candidates, Challenge, Iterations, Keys, derive};
 use pgdog::base::chunk::Chunks;
+use pgdog::base::limits::PROXY_HEADER_BYTES_MAX;
 use pgdog::base::relay::Relay;
 use pgdog::base::rng::{Rng, SeededRng};
 use pgdog::cluster::world::World;
@@ -19,6 +20,7 @@ use pgdog::io::transport::{Opened, Sealer, Sink};
 use pgdog::session::exchange::{Exchange, Exchanges, Note, Order, Outcome, What};
 use pgdog::session::inbound::{Inbound, Next};
 use pgdog::wire::frame::{Header, run_of};
+use pgdog::wire::proxy;
 use pgdog::wire::startup::{self, Packet, split_options};
 use pgdog::wire::{TxStatus, encode, error};
 
@@ -114,8 +116,22 @@ fn inbound(
     (sent, seen, broken)
 }
 
+/// A header of the PROXY protocol is found where it ends, and in no part of it.
+fn proxy_header(data: &[u8]) {
+    match proxy::parse(data) {
+        Ok(Some((source, length))) => {
+            assert!(length <= data.len() && length <= PROXY_HEADER_BYTES_MAX);
+            (0..length).for_each(|cut| assert_eq!(proxy::parse(&data[..cut]), Ok(None)));
+            assert_eq!(proxy::parse(&data[..length]), Ok(Some((source, length))));
+        }
+        Ok(None) => assert!(data.len() < PROXY_HEADER_BYTES_MAX),
+        Err(_) => {}
+    }
+}
+
 /// A packet is found once it is whole and not before, and what was understood of it says the same again.
 pub fn startup_packet(data: &[u8]) {
+    proxy_header(data);
     let parsed = startup::parse(data);
     if let Ok(Some((packet, length))) = &parsed {
         assert!(*length <= data.len());

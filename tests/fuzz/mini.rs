@@ -3,6 +3,7 @@
 //! test's choice. A socket is a number.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -147,7 +148,7 @@ impl Mini {
         };
         let mut secret = [0; 32];
         mini.rng.fill(&mut secret);
-        let peer = ([127, 0, 0, 1], 1).into();
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1)).into();
         let session = Session::new(1, 0, peer, CancelKey::new(7, secret), &mini.cx());
         mini.session = Some(Box::new(session));
         mini
@@ -219,7 +220,7 @@ impl Mini {
                 self.on_unbound(server, step);
             }
         }
-        let open = self.pool.lock().state.retry();
+        let open = self.pool.lock().state.retry(self.now);
         (0..open).for_each(|_| self.open());
         self.serve();
     }
@@ -411,7 +412,7 @@ impl Mini {
             // There is nobody else: it has been carried out.
             Action::CancelKey(_) => session.on_cancelled(&mut self.cx()),
             Action::Ask(ask) => self.asks.push_back((None, ask)),
-            Action::Console(_) | Action::Close | Action::Seal { .. } => {}
+            Action::Console(_) | Action::Close | Action::Seal { .. } | Action::Retire { .. } => {}
         }
     }
 
@@ -439,7 +440,7 @@ impl Mini {
     fn open(&mut self) {
         let line = self.next_line;
         self.next_line += 1;
-        let address = ([127, 0, 0, 1], 5432).into();
+        let address = SocketAddr::from(([127, 0, 0, 1], 5432)).into();
         let pool = self.pool.clone();
         let mut server =
             Box::new(Server::new(line, u64::from(line), pool, address, 1, self.now, &mut self.rng));

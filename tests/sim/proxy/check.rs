@@ -42,8 +42,8 @@ impl Watch {
         let pool = self.pool.clone();
         let shelf = pool.lock();
         let (state, counts) = (&shelf.state, shelf.state.counts());
-        if counts.total() > state.size() {
-            return Err(format!("{counts:?} in a pool of {}", state.size()));
+        if counts.total() > state.size_max() {
+            return Err(format!("{counts:?} in a pool of {}", state.size_max()));
         }
         if let Some(server) = state.resting().find(|server| server.inbound.relay.capacity() > 0) {
             return Err(format!("server {} rests with a buffer", server.number));

@@ -105,6 +105,8 @@ pub struct Run {
     shutdown_at: Option<u64>,
     /// The end: pools are being emptied.
     is_closing: bool,
+    /// A pool has starved under a limit over several.
+    starved: bool,
     report: Report,
 }
 
@@ -215,6 +217,7 @@ impl Run {
             shutdown: Shutdown::default(),
             shutdown_at: scene.shutdown_at,
             is_closing: false,
+            starved: false,
             report: Report::default(),
             scene,
         }
@@ -337,7 +340,7 @@ impl Run {
             return Err(format!("a server could not read what it was sent: {fault}"));
         }
         self.watch_new();
-        let slots: usize = self.watches.iter().map(|watch| watch.pool.config.size).sum();
+        let slots: usize = self.watches.iter().map(|watch| watch.pool.lock().state.size_max()).sum();
         let clients = self.host.clients();
         // Who did not go in its time is left without a word, and hears of that a little later.
         let impatient: u64 = self.drivers.iter().map(|driver| driver.worker.counters.impatient_closes).sum();
@@ -404,7 +407,7 @@ impl Run {
             if let Some((worker, to)) = fewest {
                 to.clients.fetch_add(1, Ordering::Relaxed);
                 let socket = Line::plain(Wire::accepted(socket, &self.net, &self.shared));
-                let peer = SocketAddr::from(([10, 0, 1, 1], 40_000));
+                let peer = SocketAddr::from(([10, 0, 1, 1], 40_000)).into();
                 self.common.post(worker as u16, Mail::Client { socket, peer });
             }
             return true;
@@ -670,6 +673,7 @@ impl Run {
             for watch in &mut self.watches {
                 watch.look(self.scene.workers)?;
             }
+            self.check_limits()?;
             if self.report.steps.is_multiple_of(64) {
                 self.check_memory()?;
             }
@@ -751,6 +755,30 @@ impl Run {
         }
     }
 
+    /// The limits over several pools, counted pool by pool.
+    fn check_limits(&mut self) -> Result<(), String> {
+        let general = &self.world.config.general;
+        let (of_database, of_user) = (general.max_db_connections.get(), general.max_user_connections.get());
+        if of_database.is_none() && of_user.is_none() {
+            return Ok(());
+        }
+        let (mut all, mut users) = (0, BTreeMap::<&str, usize>::new());
+        for watch in &self.watches {
+            let shelf = watch.pool.lock();
+            let total = shelf.state.counts().total();
+            self.starved |= shelf.state.starves();
+            all += total;
+            *users.entry(&watch.pool.config.name.user).or_default() += total;
+        }
+        let most = users.into_values().max().unwrap_or(0);
+        if of_database.is_some_and(|limit| all > limit) || of_user.is_some_and(|limit| most > limit) {
+            return Err(format!(
+                "{all} servers, {most} of one user; {of_database:?} and {of_user:?} are allowed"
+            ));
+        }
+        Ok(())
+    }
+
     fn check_memory(&self) -> Result<(), String> {
         let sum = |of: fn(&Worker<WorkerNet>) -> usize| -> usize {
             self.drivers.iter().map(|driver| of(&driver.worker)).sum()
@@ -828,6 +856,7 @@ impl Run {
             ("things to serve", sum(Worker::ready_count), 0),
             ("connections at the server", open, idle),
             ("locks", self.host.server.locks_held(), 0),
+            ("clients that count", self.common.shared.clients.count(), 0),
         ];
         match left.iter().find(|(_, count, wanted)| count != wanted) {
             Some((what, count, wanted)) => Err(format!("at rest {count} {what}, {wanted} expected")),
@@ -841,6 +870,8 @@ impl Run {
         let report = &mut self.report;
         report.hash = self.net.trace_hash();
         report.simulated = self.net.now().since(Time::ZERO);
+        *report.marks.entry("a pool starves under a limit over several").or_default() +=
+            u64::from(self.starved);
         for (name, count) in self.net.counters() {
             *report.faults.entry(name).or_default() += count;
         }

@@ -73,6 +73,11 @@ fn a_record_layer_believed_empty() {
 }
 
 #[test]
+fn a_limit_over_several_pools_ignored() {
+    find("a limit over several pools ignored", Some(Bug::IgnoredQuota), None);
+}
+
+#[test]
 fn a_lost_letter() {
     find("a lost letter", None, Some(SimBug::LostLetter));
 }

@@ -40,6 +40,8 @@ pub struct Scene {
     pub users: Vec<UserScene>,
     /// The first of them only is configured; the server is asked for the others.
     pub looks_up: bool,
+    /// The database is one of those for which `name = "*"` stands: its pools are made on demand, and removed.
+    pub is_wild: bool,
     /// Clients at one time.
     pub clients: usize,
     pub units: u32,
@@ -145,9 +147,29 @@ impl Scene {
                 general.push(format!("shutdown_termination_timeout = {}", ends.below(1_000)));
             }
         }
+        let mut limits = SeededRng::new(seed ^ 0x4c49_4d49);
+        if limits.below(3) == 0 {
+            general.push(format!("max_db_connections = {}", 1 + limits.below(6)));
+        }
+        if limits.below(4) == 0 {
+            general.push(format!("reserve_pool_size = {}", 1 + limits.below(3)));
+            general.push(format!("reserve_pool_timeout = {}", 1 + limits.below(300)));
+        }
+        if limits.below(4) == 0 {
+            general.push(format!("max_user_connections = {}", 1 + limits.below(3)));
+        }
+        if !is_clean && limits.below(4) == 0 {
+            general.push(format!("max_client_conn = {}", 10 + limits.below(10)));
+            general.push(format!("max_user_client_connections = {}", 8 + limits.below(10)));
+        }
+        let is_wild = limits.below(4) == 0;
+        if is_wild {
+            general.push(format!("dynamic_pool_timeout = {}", 1 + limits.below(2_000)));
+        }
         Scene {
             workers,
             is_clean,
+            is_wild,
             auth,
             host: if rng.below(4) == 0 { PG_NAME } else { "10.0.0.1" },
             users,
@@ -182,6 +204,7 @@ impl Scene {
         let command = |at: Duration, text: &str| (at.as_micros() as u64, text.to_owned());
         Scene {
             is_clean: true,
+            is_wild: false,
             workers: 2,
             auth: "scram",
             users: vec![UserScene { name: "postgres", is_session: false, size: 3, min: 1 }],
@@ -244,8 +267,9 @@ impl Scene {
         if self.looks_up {
             general += "\nauth_user = \"postgres\"\nauth_query = \"SELECT $1, 'geheim'\"";
         }
+        let database = if self.is_wild { "*" } else { "postgres" };
         let text = format!(
-            "[general]\n{general}\n[admin]\npassword = \"{}\"\n[[databases]]\nname = \"postgres\"\nhost = \"{}\"\n\
+            "[general]\n{general}\n[admin]\npassword = \"{}\"\n[[databases]]\nname = \"{database}\"\nhost = \"{}\"\n\
              port = {PG_PORT}\n",
             operator::PASSWORD,
             self.host,
@@ -257,7 +281,7 @@ impl Scene {
             let size = if reloads > 0 && rng.below(2) == 0 { 1 + rng.below(4) } else { user.size };
             let mode = if user.is_session { "session" } else { "transaction" };
             users += &format!(
-                "[[users]]\nname = \"{}\"\ndatabase = \"postgres\"\npassword = \"geheim\"\npool_size = {size}\n\
+                "[[users]]\nname = \"{}\"\ndatabase = \"{database}\"\npassword = \"geheim\"\npool_size = {size}\n\
                  min_pool_size = {}\npooler_mode = \"{mode}\"\n",
                 user.name,
                 user.min.min(size),

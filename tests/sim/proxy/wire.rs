@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use pgdog::base::address::Address;
 use pgdog::base::rng::{Rng, SeededRng};
 use pgdog::base::time::Time;
 use pgdog::config::Tcp;
@@ -127,7 +128,8 @@ impl Net for WorkerNet {
         self.net.watch_writes(&socket.socket, self.poll, token)
     }
 
-    fn connect(&mut self, address: SocketAddr, _: &Tcp) -> io::Result<Wire> {
+    fn connect(&mut self, address: &Address, _: &Tcp) -> io::Result<Wire> {
+        let Address::Ip(address) = *address else { return Err(io::ErrorKind::Unsupported.into()) };
         let socket = self.net.connect(address);
         Ok(Wire { socket, net: self.net.clone(), shared: self.shared.clone(), address: Some(address) })
     }
