@@ -159,7 +159,11 @@ mod tests {
             let shown = config.general.shown(key.name).text();
             // The default, written as text, must be readable as text.
             let text = if shown.is_empty() { "1".to_owned() } else { shown };
-            let text = if key.name == "broadcast_address" { "224.0.0.1".to_owned() } else { text };
+            let text = match key.name {
+                "broadcast_address" => "224.0.0.1".to_owned(),
+                "proxy_protocol_from" => "10.0.0.0/8, unix".to_owned(),
+                _ => text,
+            };
             let env = Env::new([(variable(key.name), text)]);
             let mut problems = Vec::new();
             apply(&mut config, &env, &mut Places::default(), &mut problems);

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
+#[cfg(target_os = "linux")]
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::SocketAddr as UnixAddress;
 
@@ -37,7 +38,10 @@ impl Stream {
 /// The address of a Unix socket by its path, or by `@` and its abstract name.
 pub fn unix_address(name: &str) -> io::Result<UnixAddress> {
     match name.strip_prefix('@') {
+        #[cfg(target_os = "linux")]
         Some(name) => UnixAddress::from_abstract_name(name),
+        #[cfg(not(target_os = "linux"))]
+        Some(_) => Err(io::ErrorKind::Unsupported.into()),
         None => UnixAddress::from_pathname(name),
     }
 }
@@ -107,6 +111,7 @@ mod tests {
         assert!(unix_address(&format!("@{}", "x".repeat(200))).is_err());
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn abstract_names_connect() {
         let name = format!("@pgdog-test-{}/.s.PGSQL.1", std::process::id());

@@ -516,7 +516,7 @@ mod tests {
         let v6 = Origin::Ip("[1111:2222:3333:4444:5555:6666:7777:8888]:50000".parse().unwrap());
         assert_eq!(
             with(Some(&"x".repeat(60)), v6),
-            "xxxxxxxxxxxx - [1111:2222:3333:4444:5555:6666:7777:8888]:50000"
+            "xxxxxxxxxxxxx - [1111:2222:3333:4444:5555:6666:7777:8888]:50000"
         );
         let long = with(Some(&"ü".repeat(40)), peer);
         assert_eq!(long, format!("{} - 10.0.0.1:5000", "ü".repeat(23)));
