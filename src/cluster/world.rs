@@ -545,6 +545,15 @@ impl<T> World<T> {
         pools
     }
 
+    /// The same, for what is done so often that it should allocate nothing.
+    pub fn for_each_pool(&self, mut f: impl FnMut(&Arc<Pool<T>>)) {
+        self.pools.iter().for_each(&mut f);
+        let mut others = Vec::new();
+        self.demand.pools_into(&mut others);
+        others.extend(self.private().iter().filter_map(Weak::upgrade));
+        others.iter().for_each(f);
+    }
+
     /// A cluster with one server for one client, who replicates: it counts for all limits over several pools.
     pub fn replication_cluster(
         &self,

@@ -32,7 +32,7 @@ impl Upkeep {
             self.period_began = now;
         }
         world.tidy(now);
-        for pool in &world.pools() {
+        world.for_each_pool(|pool| {
             let config = &pool.config;
             let since = idle_since(now, Some(config.idle_timeout));
             let (gone, mut open) = {
@@ -58,7 +58,7 @@ impl Upkeep {
                 self.next_worker = worker + 1;
                 common.post(worker as u16, Mail::Open { pool: pool.clone() });
             }
-        }
+        });
         // What a panic has freed, or a reload has changed, is told here.
         if world.quotas.is_pressed() {
             relieve(world, common, (self.next_worker % common.peers.len()) as u16);
