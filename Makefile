@@ -15,12 +15,13 @@ ARGS ?=
 
 stage = @printf '\n\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help setup demo test test-full check unit real bench bench-check fuzz sim loom clean
+.PHONY: help setup demo test test-full test-matrix check unit real bench bench-check fuzz sim loom clean
 
 help:
 	@echo 'make demo [ARGS=--once]   throwaway PostgreSQL servers with pgdog before them, to play with'
 	@echo 'make test                 formatting, clippy, unit tests, real-PostgreSQL suites (under 15 minutes on 2 cores)'
 	@echo 'make test-full            the same with every combination, on the debug and the release build'
+	@echo 'make test-matrix          the suites against PostgreSQL 14 to 18 (PGDOG_VERSIONS=18 for one; ARGS=…)'
 	@echo 'make bench [ARGS=…]       pgdog beside pgbouncer and no proxy; writes bench/RESULTS.md (ARGS=--help)'
 	@echo 'make bench-check          instructions per transaction beside the recorded ones; fails if they have grown by 3 %'
 	@echo 'make fuzz [SECONDS=30]    every fuzz target for so long'
@@ -52,6 +53,11 @@ test-full: setup check unit loom
 	@PGDOG_BIN='$(BUILD)/debug/pgdog' $(PYTHON) -m pytest tests/real
 	$(call stage,the suites themselves against PostgreSQL without a proxy)
 	@$(PYTHON) -m pytest tests/real --direct
+
+test-matrix: setup
+	$(call stage,every version of PostgreSQL)
+	@cargo build --quiet --release --locked
+	@PGDOG_BIN='$(BUILD)/release/pgdog' tests/tools/matrix.sh '$(BUILD)' '$(PYTHON)' $(ARGS)
 
 check:
 	$(call stage,formatting)

@@ -180,4 +180,5 @@ def create_application(cluster: Cluster, databases: tuple[str, ...] = ("app",)) 
         statements += [f'CREATE DATABASE "{name}" OWNER app', f'GRANT ALL ON DATABASE "{name}" TO public']
     cluster.sql(*statements)
     for name in databases:
-        cluster.sql("GRANT ALL ON SCHEMA public TO public", database=name)
+        # As in PostgreSQL 15 and later, where the schema belongs to the owner of its database.
+        cluster.sql("GRANT ALL ON SCHEMA public TO public", "ALTER SCHEMA public OWNER TO app", database=name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import signal
 import subprocess
 import time
@@ -120,9 +122,25 @@ def session_mode(cluster: Cluster, start) -> Endpoint:  # noqa: ANN001
     return start(cluster, databases, [User(), User(database="app2")], pooler_mode="session", default_pool_size=4)
 
 
-def program(endpoint: Endpoint, name: str, *arguments: str, database: str) -> bytes:
+def dump_program(name: str, cluster: Cluster) -> Path:
+    """pg_dump of the servers' version, or of the system's if that is not older: it refuses newer servers."""
+    own = binary_directory() / name
+    if own.exists():
+        return own
+    system = shutil.which(name)
+    if system is None:
+        pytest.skip(f"no {name}")
+    version = subprocess.run([system, "--version"], capture_output=True, text=True, check=True).stdout
+    newest = int(re.search(r"(\d+)", version)[1])  # type: ignore[index]
+    server = int(cluster.sql("SHOW server_version_num")[0][0]) // 10000
+    if newest < server:
+        pytest.skip(f"the system's {name} is of version {newest}, the server of {server}")
+    return Path(system)
+
+
+def program(endpoint: Endpoint, program: Path, *arguments: str, database: str) -> bytes:
     done = subprocess.run(
-        [binary_directory() / name, *arguments],
+        [program, *arguments],
         env=endpoint.environment(database=database),
         capture_output=True,
         timeout=100,
@@ -133,19 +151,20 @@ def program(endpoint: Endpoint, name: str, *arguments: str, database: str) -> by
 
 @pytest.mark.parametrize("how", ["plain", "custom", "inserts"])
 def test_dump_and_restore(how: str, session_mode: Endpoint, cluster: Cluster, tmp_path: Path) -> None:
+    pg_dump, pg_restore = dump_program("pg_dump", cluster), dump_program("pg_restore", cluster)
     direct = Endpoint(LOOPBACK, cluster.port)
     psql(direct, "-q", "-c", "DROP SCHEMA IF EXISTS public CASCADE", database="app2")
     if how == "custom":
         dump = tmp_path / "dump"
-        program(session_mode, "pg_dump", "-Fc", "-n", "public", "-f", str(dump), database="app")
-        program(session_mode, "pg_restore", "-d", "app2", "-j", "2", str(dump), database="app2")
+        program(session_mode, pg_dump, "-Fc", "-n", "public", "-f", str(dump), database="app")
+        program(session_mode, pg_restore, "-d", "app2", "-j", "2", str(dump), database="app2")
     else:
         options = ["--rows-per-insert=100"] if how == "inserts" else []
-        dump = program(session_mode, "pg_dump", "-n", "public", *options, database="app")
+        dump = program(session_mode, pg_dump, "-n", "public", *options, database="app")
         psql(session_mode, "-q", stdin=dump.decode(), database="app2")
 
     def content(name: str) -> bytes:
-        dump = program(direct, "pg_dump", "-n", "public", database=name)
+        dump = program(direct, pg_dump, "-n", "public", database=name)
         return b"\n".join(line for line in dump.splitlines() if not line.startswith((b"\\restrict", b"\\unrestrict")))
 
     assert content("app2") == content("app")
