@@ -27,6 +27,14 @@ def cpu_seconds(pid: int | None) -> float:
     return total / 1e9
 
 
+def helper_seconds(pid: int | None) -> float:
+    """CPU time of pgdog's helper thread, which runs PBKDF2; nothing of another process."""
+    if pid is None:
+        return 0.0
+    tasks = [task for task in Path(f"/proc/{pid}/task").iterdir() if (task / "comm").read_text().strip() == "pgdog-helper"]
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
 def memory_bytes(pid: int, key: str = "VmRSS") -> int:
     """VmRSS or VmHWM (the most there ever was)."""
     status = Path(f"/proc/{pid}/status").read_text()

@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,6 +85,23 @@ def churn(subject: Subject, options: Options) -> Readings:
     arguments = ["-C", "-S", "-c", "16", "-j", "2", "-T", str(options.seconds)]
     load = measure.pgbench(subject.endpoint, subject.pid, arguments)
     return {"connect, select, close; 16 clients": {"connections/s": load.tps, "CPU µs/connection": load.cpu_us}}
+
+
+def logins(subject: Subject, options: Options) -> Readings:
+    """1,000 clients that prove the same user's password by SCRAM, 50 at a time, and leave."""
+
+    def log_in(_: int) -> None:
+        Wire.connect(subject.endpoint.address, "app", "app", "secret", timeout=60).close()
+
+    def reading(count: int) -> dict[str, float]:
+        before, helper, began = measure.cpu_seconds(subject.pid), measure.helper_seconds(subject.pid), time.monotonic()
+        with ThreadPoolExecutor(50) as threads:
+            list(threads.map(log_in, range(count)))
+        seconds = time.monotonic() - began
+        used, helped = measure.cpu_seconds(subject.pid) - before, measure.helper_seconds(subject.pid) - helper
+        return {"logins/s": count / seconds, "CPU µs/login": used / count * 1e6, "of them helper": helped / count * 1e6}
+
+    return {"the first login": reading(1), "1,000 more": reading(1000)}
 
 
 def memory(subject: Subject, options: Options) -> Readings:
@@ -206,6 +224,7 @@ PHASES: dict[str, Callable[[Subject, Options], Readings]] = {
     "transactions": transactions,
     "streams": streams,
     "churn": churn,
+    "logins": logins,
     "memory": memory,
     "syscalls": system_calls,
     "tls": encrypted,
@@ -215,8 +234,10 @@ PHASES: dict[str, Callable[[Subject, Options], Readings]] = {
 # Counts and sizes hardly differ between rounds: one round is enough.
 ONCE = ("memory", "syscalls", "tls-memory")
 # Measured from a process that has done nothing before.
-FRESH = ("memory", "tls-memory")
+FRESH = ("logins", "memory", "tls-memory")
 # Measured with TLS on both sides.
 ENCRYPTED = ("tls", "tls-memory")
+# Measured with clients that prove a password.
+PROVING = ("logins",)
 # Measured before a server that answers at once.
 STUBBED = ("latency",)

@@ -19,13 +19,14 @@ TITLES = {
     "transactions": "Transactions: pgbench -S",
     "streams": "Streams",
     "churn": "Churn: a connection per transaction",
+    "logins": "A storm of SCRAM logins",
     "memory": "Memory",
     "syscalls": "System calls per transaction",
     "tls": "TLS on both sides",
     "tls-memory": "Memory of TLS clients",
     "latency": "Latency before a server that answers at once, 64 clients",
 }
-LOWER_IS_BETTER = ("CPU µs/tx", "CPU s/GB", "CPU µs/connection", "bytes/client", "total/tx", "p50 ms", "p99 ms", "p99.9 ms")
+LOWER_IS_BETTER = ("CPU µs/tx", "CPU s/GB", "CPU µs/connection", "CPU µs/login", "bytes/client", "total/tx", "p50 ms", "p99 ms", "p99.9 ms")
 
 
 def write(path: Path, results: Results, subjects: list[Subject], command: str, rounds: int) -> None:

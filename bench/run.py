@@ -25,7 +25,7 @@ import report  # noqa: E402
 import stub  # noqa: E402
 import subjects  # noqa: E402
 from harness import LOOPBACK, end_everything  # noqa: E402
-from phases import ENCRYPTED, FRESH, ONCE, PHASES, STUBBED, Options  # noqa: E402
+from phases import ENCRYPTED, FRESH, ONCE, PHASES, PROVING, STUBBED, Options  # noqa: E402
 from postgres import Cluster, create_application  # noqa: E402
 from target import Endpoint, pgdog_binary  # noqa: E402
 
@@ -53,20 +53,20 @@ def main() -> None:
     running: list[subjects.Subject] = []
     keys = setting = None
     for phase in (name for name in PHASES if name in wanted):
-        if setting != (setting := "stub" if phase in STUBBED else "tls" if phase in ENCRYPTED else "plain"):
+        if setting != (setting := "stub" if phase in STUBBED else "tls" if phase in ENCRYPTED else "scram" if phase in PROVING else "plain"):
             for subject in running:
                 subject.stop()
             keys = subjects.Keys.make() if setting == "tls" else None
             server = stub.Stub() if setting == "stub" else prepared_cluster(keys) if keys else cluster
             chosen = [name for name in names if setting != "stub" or name != "direct"]
-            running = [subjects.start(name, server, binaries, arguments.workers, keys) for name in chosen]
+            running = [subjects.start(name, server, binaries, arguments.workers, keys, setting == "scram") for name in chosen]
         rounds = 1 if phase in ONCE else arguments.rounds
         results[phase] = {subject.name: [] for subject in running}
         for number in range(rounds):
             for subject in running if number % 2 == 0 else reversed(running):
                 if phase in FRESH and subject.pid is not None:
                     subject.stop()
-                    fresh = subjects.start(subject.name, server, binaries, arguments.workers, keys)
+                    fresh = subjects.start(subject.name, server, binaries, arguments.workers, keys, setting == "scram")
                     subject.endpoint, subject.pid = fresh.endpoint, fresh.pid
                 time.sleep(0.3)
                 readings = PHASES[phase](subject, options)

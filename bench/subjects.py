@@ -52,23 +52,23 @@ class Subject:
         self.endpoint.stop()
 
 
-def start(name: str, cluster: Cluster | Stub, binaries: dict[str, Path], workers: int, keys: Keys | None = None) -> Subject:
-    """`pgdog@N` is pgdog with N workers. With `keys`, TLS on both sides."""
-    subject = _start(name, cluster, binaries, workers, keys)
+def start(name: str, cluster: Cluster | Stub, binaries: dict[str, Path], workers: int, keys: Keys | None = None, proves: bool = False) -> Subject:
+    """`pgdog@N` is pgdog with N workers. With `keys`, TLS on both sides. If a client `proves` itself, that is by SCRAM."""
+    subject = _start(name, cluster, binaries, workers, keys, proves)
     subject.endpoint.sslmode = "require" if keys else "disable"
     return subject
 
 
-def _start(name: str, cluster: Cluster | Stub, binaries: dict[str, Path], workers: int, keys: Keys | None) -> Subject:
+def _start(name: str, cluster: Cluster | Stub, binaries: dict[str, Path], workers: int, keys: Keys | None, proves: bool) -> Subject:
     kind, _, number = name.partition("@")
     workers = int(number or workers)
-    databases, users = [Database(cluster)], [User(USER, password="")]
+    databases, users = [Database(cluster)], [User() if proves else User(USER, password="")]
     if name == "direct":
         return Subject(name, Endpoint(LOOPBACK, cluster.port), None, "no proxy")
     if name == "pgbouncer":
-        made = Pgbouncer(databases, users, {"default_pool_size": POOL}, auth_type="trust", more=keys and keys.of_pgbouncer())
+        made = Pgbouncer(databases, users, {"default_pool_size": POOL}, auth_type="scram-sha-256" if proves else "trust", more=keys and keys.of_pgbouncer())
         version = ".".join(map(str, pgbouncer_version()))
         return Subject(name, made, made.pid, f"pgbouncer {version}, of the distribution")
-    general = {"auth_type": "trust", "default_pool_size": POOL, "workers": workers} | (keys.of_pgdog() if keys else {})
+    general = {"auth_type": "scram" if proves else "trust", "default_pool_size": POOL, "workers": workers} | (keys.of_pgdog() if keys else {})
     pgdog = Pgdog(databases, users, general, binary=binaries[kind])
     return Subject(name, pgdog, pgdog.pid, f"{workers} workers")
