@@ -162,7 +162,7 @@ impl Scene {
             general.push(format!("max_client_conn = {}", 10 + limits.below(10)));
             general.push(format!("max_user_client_connections = {}", 8 + limits.below(10)));
         }
-        // Nobody is looked up in databases that are not configured.
+        // To look users up there takes a configured database besides.
         let is_wild = limits.below(4) == 0 && !looks_up;
         if is_wild {
             general.push(format!("dynamic_pool_timeout = {}", 1 + limits.below(2_000)));
