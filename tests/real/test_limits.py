@@ -198,7 +198,7 @@ def test_the_reserve_opens_for_who_has_waited_and_closes_behind_it(cluster: Clus
         one.ask("COMMIT")
         two.ask("COMMIT")
         wait_until(lambda: backends(cluster) == 1, 5, "the reserve is closed when nobody waits")
-        assert pgdog.show("POOLS")[0]["sv_reserve"] == "0"
+        wait_until(lambda: pgdog.show("POOLS")[0]["sv_reserve"] == "0", 5, "and counted as gone")
         assert three.value("SELECT 1") == "1"
 
 
