@@ -2,7 +2,8 @@
 //!
 //! A user's failures from one address count together. After [`FREE`] of them every further attempt of that user from that
 //! address gets a place in a line, each place twice as far from the one before as the last, up to [`PAUSE_MAX`]; once the
-//! line is longer than [`LINE_MAX`], attempts are refused without a look at the password. Other users and other addresses
+//! line is longer than [`LINE_MAX`], attempts are refused without a look at the password. A verdict waits for its place, too,
+//! if the line began while the client proved itself. Other users and other addresses
 //! do not stand in that line. All failures of one address, whoever it wants to be, have a line of their own, which begins
 //! later, is never closed, and never makes anybody wait longer than [`ADDRESS_WAIT_MAX`]: many clients may share an address.
 
@@ -43,6 +44,8 @@ type Key = (Option<IpAddr>, Option<Box<[u8]>>);
 #[derive(Debug)]
 struct Line {
     failures: u32,
+    /// Places that have been taken.
+    places: u32,
     /// The last failure; tells lines apart in `by_age` together with the key.
     last: Time,
     /// From when on the next place is free.
@@ -79,8 +82,8 @@ impl Attempts {
         let at = line.next.max(now);
         // Who is refused takes no place, or the line would never get shorter.
         if at.since(now) <= LINE_MAX {
-            let doublings = (line.failures - free).min(8);
-            line.next = at + (PAUSE_MIN * (1 << doublings)).min(PAUSE_MAX);
+            line.next = at + (PAUSE_MIN * (1 << line.places.min(8))).min(PAUSE_MAX);
+            line.places += 1;
         }
         Some(at)
     }
@@ -97,9 +100,11 @@ impl Attempts {
                 self.lines.remove(&oldest);
             }
             let old = old.filter(|line| now.since(line.last) < MEMORY);
-            let (failures, next) = old.map_or((0, now), |line| (line.failures, line.next));
+            let mut line = old.unwrap_or(Line { failures: 0, places: 0, last: now, next: now });
+            line.failures = line.failures.saturating_add(1);
+            line.last = now;
             self.by_age.insert((now, key.clone()), ());
-            self.lines.insert(key, Line { failures: failures.saturating_add(1), last: now, next });
+            self.lines.insert(key, line);
         }
     }
 
@@ -160,20 +165,15 @@ mod tests {
     #[test]
     fn then_there_is_a_line_and_it_is_bounded() {
         let mut attempts = failed(FREE + 3);
-        let mut last = at(0);
-        let mut admitted = 0;
-        for _ in 0..1_000 {
+        let mut places = Vec::new();
+        loop {
             match attempts.admit(HERE, "alice", at(0)) {
                 Admission::Refused => break,
-                Admission::Now => admitted += 1,
-                Admission::At(time) => {
-                    assert_eq!(time.since(last), PAUSE_MIN * 8);
-                    (last, admitted) = (time, admitted + 1);
-                }
+                Admission::Now => places.push(0),
+                Admission::At(time) => places.push(time.since(at(0)).as_millis()),
             }
         }
-        assert!(last <= at(0) + LINE_MAX);
-        assert_eq!(admitted, 1 + LINE_MAX.as_millis() / (PAUSE_MIN * 8).as_millis());
+        assert_eq!(places, [0, 100, 300, 700, 1_500, 3_100, 5_100, 7_100, 9_100]);
         assert_eq!(attempts.admit(HERE, "alice", at(0)), Admission::Refused);
         assert_eq!(attempts.admit(HERE, "bob", at(0)), Admission::Now, "another user");
         assert_eq!(attempts.admit(THERE, "alice", at(0)), Admission::Now, "another address");

@@ -47,6 +47,8 @@ pub struct Auth<S> {
     method: HbaMethod,
     /// Once its connection is encrypted.
     peer: Option<Box<Peer>>,
+    /// It has stood in line for the failed logins of others.
+    has_place: bool,
 }
 
 /// Where the client goes once it has proved itself.
@@ -84,6 +86,18 @@ pub(super) enum Step<S> {
         message: Vec<u8>,
     },
     ScramProof(ServerChallenged),
+    /// What it has shown was right, or wrong; it hears so at that time.
+    Judged(Verdict, Time),
+}
+
+/// What came of a client's proof.
+pub(super) enum Verdict {
+    Right {
+        credential: Credential,
+        /// Our own proof, in SCRAM.
+        reply: Option<Vec<u8>>,
+    },
+    Wrong,
 }
 
 impl<S> Step<S> {
@@ -96,7 +110,7 @@ impl<S> Step<S> {
 impl<S> Auth<S> {
     pub fn next_time(&self) -> Time {
         match &self.step {
-            Step::Held(until) => self.until.min(*until),
+            Step::Held(until) | Step::Judged(_, until) => self.until.min(*until),
             Step::Looking(looking) => self.until.min(looking.until),
             Step::Queueing(_, at) => self.until.min(*at),
             Step::Trying(trial) => self.until.min(trial.until),
@@ -134,18 +148,32 @@ impl<S> Session<S> {
             step: Step::Begun,
             method: HbaMethod::ScramSha256,
             peer,
+            has_place: false,
         };
         self.state = State::Auth(Box::new(auth));
-        let admission = cx.shared.attempts().admit(self.who.peer.ip(), self.who.user(), cx.now);
-        match admission {
+        match self.admission(cx) {
             Admission::Now => self.identify(cx),
             Admission::At(time) => self.set_step(Step::Held(time)),
-            Admission::Refused => {
-                let user = self.who.user().to_owned();
-                log::warn!("too many failed logins of user {user:?} from {}: refused", self.who.peer);
-                self.fail(ClientError::TooManyAttempts { user }, cx);
-            }
+            Admission::Refused => self.refuse_attempt(cx),
         }
+    }
+
+    /// Where it stands among the failed logins of its user and address. It stands in their line once.
+    fn admission(&mut self, cx: &mut Cx<'_, S>) -> Admission {
+        match &mut self.state {
+            State::Auth(auth) if !auth.has_place => {
+                let admission = cx.shared.attempts().admit(self.who.peer.ip(), self.who.user(), cx.now);
+                auth.has_place = admission != Admission::Now;
+                admission
+            }
+            _ => Admission::Now,
+        }
+    }
+
+    fn refuse_attempt(&mut self, cx: &mut Cx<'_, S>) {
+        let user = self.who.user().to_owned();
+        log::warn!("too many failed logins of user {user:?} from {}: refused", self.who.peer);
+        self.fail(ClientError::TooManyAttempts { user }, cx);
     }
 
     /// A server is here for a question about the client.
@@ -176,6 +204,7 @@ impl<S> Session<S> {
             Step::Held(until) if until <= cx.now && cx.now < auth.until => self.identify(cx),
             Step::Looking(_) => self.on_lookup_time(cx),
             Step::Queueing(_, at) if at <= cx.now && cx.now < auth.until => self.try_again(cx),
+            Step::Judged(_, at) if at <= cx.now && cx.now < auth.until => self.on_judged(cx),
             Step::Trying(_) => self.on_trial_time(cx),
             _ => self.fail(ClientError::LoginTimeout, cx),
         }
@@ -353,14 +382,14 @@ impl<S> Session<S> {
                 let response = body.strip_suffix(&[0]).unwrap_or(body);
                 let hashes = auth.target.md5_hashes(self.who.user(), cx);
                 match md5::verify(&hashes, salt, response) {
-                    Some(at) => self.on_proved(Some(Credential::Md5(hashes[at].clone())), cx),
-                    None => self.reject(cx),
+                    Some(at) => self.accept(Credential::Md5(hashes[at].clone()), cx),
+                    None => self.judge(Verdict::Wrong, cx),
                 }
             }
             Step::Plain => {
                 let given = body.strip_suffix(&[0]).unwrap_or(body);
                 let given = checked_password(given).ok().and_then(|given| std::str::from_utf8(given).ok());
-                let Some(given) = given.map(Secret::new) else { return self.reject(cx) };
+                let Some(given) = given.map(Secret::new) else { return self.judge(Verdict::Wrong, cx) };
                 if let Target::Passthrough = auth.target {
                     return self.pass_through(given, cx);
                 }
@@ -376,13 +405,12 @@ impl<S> Session<S> {
             Step::Scram => self.on_scram_first(body, cx),
             Step::ScramProof(challenged) => match challenged.client_final(body) {
                 Ok((message, login)) => {
-                    self.client.outbox.own(|buf| encode::authentication(buf, 12, &message));
                     let credential = Credential::Keys { challenge: login.challenge, keys: login.keys };
-                    self.on_proved(Some(credential), cx);
+                    self.judge(Verdict::Right { credential, reply: Some(message) }, cx);
                 }
                 Err(fault) => {
                     log::debug!("SCRAM of user {:?} from {}: {fault}", self.who.user(), self.who.peer);
-                    self.reject(cx);
+                    self.judge(Verdict::Wrong, cx);
                 }
             },
             step => auth.step = step,
@@ -455,11 +483,42 @@ impl<S> Session<S> {
                 self.challenge(candidates, &mechanism, &message, cx);
             }
             (Step::PlainChecking(given), Answer::Password { matches: true }) => {
-                self.on_proved(Some(Credential::Password(Password::new(given.as_bytes()))), cx);
+                self.accept(Credential::Password(Password::new(given.as_bytes())), cx);
             }
-            (Step::PlainChecking(_), Answer::Password { matches: false }) => self.reject(cx),
+            (Step::PlainChecking(_), Answer::Password { matches: false }) => {
+                self.judge(Verdict::Wrong, cx);
+            }
             (step, _) => auth.step = step,
         }
+    }
+
+    pub(super) fn accept(&mut self, credential: Credential, cx: &mut Cx<'_, S>) {
+        self.judge(Verdict::Right { credential, reply: None }, cx);
+    }
+
+    /// The client hears the verdict when it is its turn: those that began with it may have failed meanwhile, and many
+    /// connections at once must guess no faster than one.
+    pub(super) fn judge(&mut self, verdict: Verdict, cx: &mut Cx<'_, S>) {
+        match self.admission(cx) {
+            Admission::Now => self.tell(verdict, cx),
+            Admission::At(time) => self.set_step(Step::Judged(verdict, time)),
+            Admission::Refused => self.refuse_attempt(cx),
+        }
+    }
+
+    fn on_judged(&mut self, cx: &mut Cx<'_, S>) {
+        let State::Auth(auth) = &mut self.state else { return };
+        if let Step::Judged(verdict, _) = std::mem::replace(&mut auth.step, Step::Begun) {
+            self.tell(verdict, cx);
+        }
+    }
+
+    fn tell(&mut self, verdict: Verdict, cx: &mut Cx<'_, S>) {
+        let Verdict::Right { credential, reply } = verdict else { return self.reject(cx) };
+        if let Some(reply) = reply {
+            self.client.outbox.own(|buf| encode::authentication(buf, 12, &reply));
+        }
+        self.on_proved(Some(credential), cx);
     }
 
     fn reject_certificate(&mut self, cx: &mut Cx<'_, S>) {
@@ -472,7 +531,7 @@ impl<S> Session<S> {
         self.fail(ClientError::CertificateRejected { user }, cx);
     }
 
-    pub(super) fn reject(&mut self, cx: &mut Cx<'_, S>) {
+    fn reject(&mut self, cx: &mut Cx<'_, S>) {
         let user = self.who.user().to_owned();
         log::warn!(
             "password authentication failed for user {user:?}, database {:?}, from {}",

@@ -12,7 +12,7 @@ use crate::base::limits::TRIAL_RETRY;
 use crate::base::time::Time;
 use crate::cluster::world::{OpenFailure, Trust};
 use crate::config::Secret;
-use crate::session::auth::Step;
+use crate::session::auth::{Step, Verdict};
 use crate::session::cx::{Action, Cx};
 use crate::session::errors::unavailable;
 use crate::session::server::ServerPool;
@@ -41,9 +41,11 @@ impl<S> Session<S> {
             .map(|cluster| cluster.learnt.compare(&credential(&given), cx.world.epoch));
         match known {
             Some(Trust::Same(at)) if cx.now.since(at) < general.auth_query_ttl => {
-                self.on_proved(Some(credential(&given)), cx);
+                self.accept(credential(&given), cx);
             }
-            Some(Trust::Other) if !general.passthrough_auth.allows_change() => self.reject(cx),
+            Some(Trust::Other) if !general.passthrough_auth.allows_change() => {
+                self.judge(Verdict::Wrong, cx);
+            }
             _ => self.try_password(given, cx),
         }
     }
@@ -82,9 +84,9 @@ impl<S> Session<S> {
                 "passthrough_auth: the server lets user {:?} in without a password: that proves nothing",
                 self.who.user()
             );
-            return self.reject(cx);
+            return self.judge(Verdict::Wrong, cx);
         }
-        self.on_proved(Some(credential(&given)), cx);
+        self.accept(credential(&given), cx);
         if let Some(cluster) = &self.cluster {
             cluster.learnt.prove(credential(&given), cx.world.epoch, cx.now);
         }
@@ -97,7 +99,7 @@ impl<S> Session<S> {
             Some(OpenFailure::Refused(body))
                 if error::field(body, b'C').is_some_and(|state| state.starts_with(b"28")) =>
             {
-                self.reject(cx);
+                self.judge(Verdict::Wrong, cx);
             }
             _ => self.fail_lookup(&unavailable(&failure), cx),
         }

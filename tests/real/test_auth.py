@@ -486,6 +486,32 @@ def test_guessing_is_slow_and_locks_nobody_else_out(server: Cluster, start) -> N
     assert 5 <= states.count("28P01") < 25
 
 
+@pytest.mark.parametrize("method", ["plain", "md5"])
+def test_guesses_that_come_together_stand_in_line(method: str, server: Cluster, start) -> None:  # noqa: ANN001
+    """All have been asked for a password before the first of them is wrong."""
+    pgdog = start(server, users=[User(), User("alice", password="of alice")], auth_type=method)
+    wires = [Wire.dial(pgdog.address) for _ in range(40)]
+    for wire in wires:
+        wire.send(build.startup({"user": "alice", "database": "app"}, build.PROTOCOL_3_0))
+    for wire in wires:
+        wire.until("R")
+    began = time.monotonic()
+    for wire in wires:
+        wire.send(build.password("guess"))
+
+    def end_of(wire: Wire) -> tuple[str, float]:
+        (error,) = [message for message in wire.until_closed() if message.kind == "E"]
+        return error.fields()["C"], time.monotonic() - began
+
+    with ThreadPoolExecutor(40) as threads:
+        ends = list(threads.map(end_of, wires))
+    quick = [state for state, after in ends if state == "28P01" and after < 0.09]
+    assert len(quick) <= 6, "five are free, and the line begins with the next"
+    states = [state for state, _ in ends]
+    assert set(states) == {"28P01", "28000"} and 5 < states.count("28P01") < 20
+    works(pgdog, "app", "secret")
+
+
 # ---- hostile SCRAM
 
 
