@@ -107,8 +107,6 @@ pub struct PoolState<T> {
     size: usize,
     reserve: Reserve,
     mode: Mode,
-    /// The last attempt to open a server failed: no further ones for now.
-    failing: bool,
     idle: Vec<Parked<T>>,
     opening: usize,
     busy: usize,
@@ -139,7 +137,6 @@ impl<T> PoolState<T> {
             size,
             reserve: Reserve::default(),
             mode: Mode::Open,
-            failing: false,
             idle: Vec::new(),
             opening: 0,
             busy: 0,
@@ -287,7 +284,6 @@ impl<T> PoolState<T> {
     pub fn opened_busy(&mut self) {
         self.opening -= 1;
         self.busy += 1;
-        self.failing = false;
         self.settle();
     }
 
@@ -321,7 +317,6 @@ impl<T> PoolState<T> {
     /// Time has passed since a server could not be opened: how many are to be opened now for those who wait. Slots are
     /// taken for them. Those who have waited too long get the reserve.
     pub fn retry(&mut self, now: Time) -> usize {
-        self.failing = false;
         let open = self.open_needed();
         open + self.open_reserve(now)
     }
@@ -360,7 +355,6 @@ impl<T> PoolState<T> {
     }
 
     fn after_failure(&mut self) -> Vec<Ticket> {
-        self.failing = true;
         self.settle();
         if self.idle.len() + self.busy + self.opening > 0 { Vec::new() } else { self.dismiss() }
     }

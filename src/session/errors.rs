@@ -251,7 +251,7 @@ impl ClientError {
                 format!("could not open a connection to the server: {}", unavailable(failure))
             }
             CheckoutTimeout { .. } => {
-                "timed out waiting for a server connection: all connections of the pool are in use".into()
+                "timed out waiting for a server connection: all that the limits allow are in use".into()
             }
             ServerLost { .. } => "the server closed the connection unexpectedly".into(),
             ServerOutOfSync { .. } => {

@@ -129,8 +129,9 @@ impl<S> Session<S> {
         if !server.inbound.hold(header, cx.chunks) {
             return Ok(false);
         }
-        let State::Auth(auth) = &mut self.state else { return Ok(true) };
-        if let Step::Looking(looking) = &mut auth.step {
+        if let State::Auth(auth) = &mut self.state
+            && let Step::Looking(looking) = &mut auth.step
+        {
             let user = self.who.name.as_ref().map_or("", |name| &name.user);
             let row = read_row(server.inbound.body(header));
             looking.answer = match (&looking.answer, row) {
