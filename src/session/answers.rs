@@ -22,7 +22,7 @@ use crate::wire::{TxStatus, encode, error};
 impl<S> Session<S> {
     pub(super) fn on_server_bytes(&mut self, at: usize, cx: &mut Cx<'_, S>) {
         while matches!(self.state, State::Running(_) | State::Login(_) | State::Auth(_)) {
-            let Some(link) = self.links.get_mut(at) else { return };
+            let Some(link) = self.links.get_mut(at).filter(|link| !link.is_parted) else { return };
             let server = &mut link.server;
             if server.exchanges.forwards_rows() && server.inbound.passing == Passing::Nothing {
                 let arrived = server.inbound.relay.unparsed();

@@ -93,6 +93,8 @@ pub struct Link<S> {
     touched: Touched,
     /// DEALLOCATEs of the extended protocol that have been prepared, to be run.
     deallocating: Deallocates,
+    /// It is about to be taken out of the session's hands: what else it says is for nobody here.
+    is_parted: bool,
 }
 
 pub struct Session<S> {
@@ -389,6 +391,7 @@ impl<S> Session<S> {
             has_said_why: false,
             touched: Touched::default(),
             deallocating: Deallocates::new(),
+            is_parted: false,
         });
         match self.state {
             State::Login(_) => self.on_login_server(link, cx),

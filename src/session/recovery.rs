@@ -165,6 +165,7 @@ impl<S> Session<S> {
         let shares_servers = self.shares_servers();
         let replicates = self.replication().is_some();
         let link = &mut self.links[at];
+        link.is_parted = true;
         let half = self.client.inbound.passing != Passing::Nothing;
         // What of it remains nobody has asked.
         let leaves = !link.touched.is_empty() || !self.pins.is_empty();
