@@ -268,7 +268,8 @@ impl Run {
                 user: user.name.into(),
                 password: "geheim".into(),
                 vanishes: rng.below(100) < self.scene.vanish_percent,
-                session_state: user.is_session,
+                session_state: user.is_session || self.scene.talks,
+                talks: self.scene.talks,
                 unreported: match rng.below(2) {
                     _ if user.is_session => Unreported::SetAndRead,
                     0 => Unreported::Set,
