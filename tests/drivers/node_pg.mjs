@@ -1,6 +1,7 @@
 // node-postgres through the proxy. Settings come from PGHOST, PGPORT and so on; the first failed check ends the program.
 import assert from "node:assert/strict";
 import fs from "node:fs";
+import net from "node:net";
 import pg from "pg";
 import Cursor from "pg-cursor";
 
@@ -90,6 +91,34 @@ await check("large values both ways", async (client) => {
   const { rows } = await client.query("SELECT $1::text AS v, length($1) AS l", [big]);
   assert.equal(rows[0].l, 500000);
   assert.equal(rows[0].v, big);
+});
+
+await check("notifications", async (client) => {
+  const heard = [];
+  client.on("notification", ({ channel, payload }) => heard.push(`${channel}: ${payload}`));
+  await client.query("LISTEN node_news");
+  const other = new pg.Client({ ssl });
+  await other.connect();
+  for (const payload of ["first", "it's second"]) await other.query("SELECT pg_notify('node_news', $1)", [payload]);
+  await other.end();
+  const end = Date.now() + 10000;
+  while (heard.length < 2 && Date.now() < end) await client.query("SELECT 1");
+  assert.deepEqual(heard, ["node_news: first", "node_news: it's second"]);
+  await client.query("UNLISTEN *");
+});
+
+await check("cancel", async (client) => {
+  const began = Date.now();
+  const sleeping = client.query("SELECT pg_sleep(30)");
+  setTimeout(() => {
+    // The driver's own way, without TLS: the bytes of a CancelRequest on a connection of their own.
+    const packet = Buffer.alloc(16);
+    [16, 80877102, client.processID, client.secretKey].forEach((value, at) => packet.writeInt32BE(value, at * 4));
+    const socket = net.connect(Number(process.env.PGPORT), process.env.PGHOST, () => socket.end(packet));
+  }, 300);
+  await assert.rejects(sleeping, { code: "57014" });
+  assert.ok(Date.now() - began < 5000);
+  assert.equal((await client.query("SELECT 1 AS v")).rows[0].v, 1);
 });
 
 const pool = new pg.Pool({ max: 20, ssl });

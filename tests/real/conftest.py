@@ -113,7 +113,7 @@ class Keeper:
 @pytest.fixture(scope="module")
 def keeper(cluster: Cluster, target_kind: str) -> Iterator[Keeper]:
     """Transaction mode, a pool of 3: with the noise of six sessions beside it, servers change all the time."""
-    made = Keeper(lambda: start_target(target_kind, [Database(cluster)], None, {"default_pool_size": 3}))
+    made = Keeper(lambda: start_target(target_kind, [Database(cluster)], None, {"default_pool_size": 3, "pub_sub_channel_size": 1000}))
     yield made
     made.drop()
 

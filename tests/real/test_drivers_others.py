@@ -46,7 +46,7 @@ def test_node_postgres(endpoint: Endpoint) -> None:
         timeout=100,
     )
     assert done.returncode == 0, done.stdout
-    assert "8 checks passed" in done.stdout, done.stdout
+    assert "10 checks passed" in done.stdout, done.stdout
 
 
 def test_jdbc(endpoint: Endpoint) -> None:

@@ -160,6 +160,21 @@ def test_psycopg_cancels(connection: psycopg.Connection, cluster: Cluster) -> No
     wait_until(lambda: backends(cluster, "query LIKE '%pg_sleep(33)%' AND state = 'active'") == 0, 3, "the query has ended")
 
 
+def test_psycopg_notifications(connection: psycopg.Connection, endpoint: Endpoint) -> None:
+    connection.execute("LISTEN psycopg_news")
+    with psycopg.connect(endpoint.url(), autocommit=True, connect_timeout=20) as other:
+        other.execute("SELECT pg_notify('psycopg_news', %s)", ["it's one"])
+        with other.transaction():
+            other.execute("NOTIFY psycopg_news, 'two'")
+        connection.execute("NOTIFY psycopg_news, 'own'")
+        found = list(connection.notifies(timeout=10, stop_after=3))
+        assert [one.payload for one in found] == ["it's one", "two", "own"]
+        assert found[2].pid == connection.info.backend_pid != found[0].pid
+        connection.execute("UNLISTEN *")
+        other.execute("NOTIFY psycopg_news, 'late'")
+        assert list(connection.notifies(timeout=0.1)) == []
+
+
 # ------------------------------------------------------------------ asyncpg
 
 
@@ -249,6 +264,28 @@ def test_asyncpg_timeouts_cancel(endpoint: Endpoint) -> None:
                 await connection.fetchval("SELECT pg_sleep(20)", timeout=0.1)
             assert await connection.fetchval("SELECT 1") == 1
         await connection.close()
+
+    run(work())
+
+
+def test_asyncpg_notifications(endpoint: Endpoint) -> None:
+    async def work() -> None:
+        listener, other = await open_asyncpg(endpoint), await open_asyncpg(endpoint)
+        heard: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+
+        def hear(_: object, pid: int, channel: str, payload: str) -> None:  # noqa: ARG001
+            heard.put_nowait((channel, payload))
+
+        await listener.add_listener("asyncpg news", hear)
+        for number in range(20):
+            await other.execute("SELECT pg_notify('asyncpg news', $1)", str(number))
+            assert await asyncio.wait_for(heard.get(), 10) == ("asyncpg news", str(number))
+            assert await listener.fetchval("SELECT $1::int", number) == number
+        await listener.remove_listener("asyncpg news", hear)
+        await other.execute("SELECT pg_notify('asyncpg news', 'late')")
+        await listener.close()
+        await other.close()
+        assert heard.empty()
 
     run(work())
 

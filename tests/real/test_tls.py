@@ -698,7 +698,7 @@ def test_node_postgres(noise_on_both: None, both: Endpoint, pki: Pki) -> None:
         text=True,
         timeout=100,
     )
-    assert done.returncode == 0 and "8 checks passed" in done.stdout, done.stdout
+    assert done.returncode == 0 and "10 checks passed" in done.stdout, done.stdout
 
 
 def test_jdbc(noise_on_both: None, both: Endpoint, pki: Pki) -> None:

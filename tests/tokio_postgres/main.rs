@@ -10,6 +10,8 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, NoTls, SimpleQueryMessage};
 
@@ -186,6 +188,62 @@ fn simple_queries_and_notices() {
             assert_eq!(values, [n.to_string(), "b".to_owned()]);
             assert_eq!(notices.recv().await.unwrap(), format!("n{n}"));
         }
+    });
+}
+
+#[test]
+fn notifications() {
+    with_target("notifications", |url| async move {
+        if tls().is_some() {
+            // As above.
+            return;
+        }
+        let (listener, mut connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+        let (sender, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+                if let AsyncMessage::Notification(one) = message {
+                    sender.send((one.channel().to_owned(), one.payload().to_owned())).ok();
+                }
+            }
+        });
+        listener.batch_execute("LISTEN tokio_news").await.unwrap();
+        let other = connect(&url).await;
+        let notify = other.prepare("SELECT pg_notify('tokio_news', $1)").await.unwrap();
+        for n in 0..20 {
+            other.execute(&notify, &[&n.to_string()]).await.unwrap();
+            let next = tokio::time::timeout(Duration::from_secs(10), heard.recv()).await.unwrap();
+            assert_eq!(next, Some(("tokio_news".to_owned(), n.to_string())));
+        }
+        listener.batch_execute("UNLISTEN tokio_news").await.unwrap();
+        other.execute(&notify, &[&"late"]).await.unwrap();
+        listener.batch_execute("SELECT 1").await.unwrap();
+        assert!(heard.try_recv().is_err());
+    });
+}
+
+#[test]
+fn copy_both_ways() {
+    with_target("copy", |url| async move {
+        let client = connect(&url).await;
+        client
+            .batch_execute("CREATE TABLE IF NOT EXISTS tokio_copy (id int, v text); TRUNCATE tokio_copy")
+            .await
+            .unwrap();
+        let mut sink = pin!(client.copy_in("COPY tokio_copy FROM STDIN").await.unwrap());
+        for part in 0..100 {
+            let lines: String = (0..100).map(|n| format!("{}\tline {n}\n", part * 100 + n)).collect();
+            sink.send(Bytes::from(lines)).await.unwrap();
+        }
+        assert_eq!(sink.finish().await.unwrap(), 10_000);
+        let mut stream = pin!(client.copy_out("COPY tokio_copy TO STDOUT").await.unwrap());
+        let mut lines = 0;
+        while let Some(part) = stream.next().await {
+            lines += part.unwrap().iter().filter(|byte| **byte == b'\n').count();
+        }
+        assert_eq!(lines, 10_000);
+        let error = client.copy_in::<_, Bytes>("COPY nowhere FROM STDIN").await.err().unwrap();
+        assert_eq!(error.code(), Some(&SqlState::UNDEFINED_TABLE));
     });
 }
 
