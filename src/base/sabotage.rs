@@ -13,6 +13,10 @@ pub enum Bug {
     ForgottenRecords,
     /// A pool takes no notice of a limit over several pools.
     IgnoredQuota,
+    /// A server goes back with what it listened to for its client.
+    KeptListens,
+    /// What a client's own server has told it comes once more from the connection that listens.
+    RepeatedNotification,
 }
 
 #[cfg(feature = "sabotage")]

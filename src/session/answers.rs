@@ -63,6 +63,13 @@ impl<S> Session<S> {
 
     /// One frame, at least its header. False: more of it must arrive first.
     fn on_answer_frame(&mut self, at: usize, header: Header, cx: &mut Cx<'_, S>) -> Result<bool, OutOfSync> {
+        if header.tag == b'A'
+            && matches!(self.state, State::Running(_))
+            && !self.links[at].server.exchanges.is_resetting()
+            && self.shares_listening(cx)
+        {
+            return self.on_server_notification(at, header, cx);
+        }
         let server = &mut self.links[at].server;
         match header.tag {
             b'D' | b'd' => {
@@ -86,12 +93,6 @@ impl<S> Session<S> {
                 if !server.inbound.hold(header, cx.chunks) {
                     return Ok(false);
                 }
-            }
-            b'A' if self.listening.is_some()
-                && !server.exchanges.is_resetting()
-                && matches!(self.state, State::Running(_)) =>
-            {
-                return self.on_server_notification(at, header, cx);
             }
             b'N' | b'A' => {
                 let order = server.exchanges.front_order().unwrap_or(Order::Forward);

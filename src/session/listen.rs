@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use crate::base::bytes::{Bytes, Malformed};
 use crate::base::limits::{ECHOES_MAX, LISTENS_MAX, NOTIFICATION_BYTES_MAX, SMALL_OUTBOX_BYTES};
+use crate::base::sabotage::{self, Bug};
 use crate::base::time::Time;
 use crate::cluster::listeners::{Channel, Channels, statement};
 use crate::session::cx::{Action, Cx};
@@ -53,6 +54,8 @@ pub(super) struct Listening {
     echoes: VecDeque<u64>,
     /// There is no listening connection any more.
     is_lost: bool,
+    /// It has asked for something.
+    is_known: bool,
 }
 
 /// Why what follows an answer has to wait.
@@ -97,6 +100,16 @@ pub fn channel_of(message: &[u8]) -> Option<&[u8]> {
 }
 
 impl Listening {
+    /// Nobody would notice if it were not there.
+    fn is_empty(&self) -> bool {
+        self.channels.is_empty()
+            && self.waiting.is_empty()
+            && self.missed == 0
+            && !self.is_lost
+            && !self.is_known
+            && self.echoes.is_empty()
+    }
+
     /// From now on these channels count; what waits of others will not be told.
     fn hear_only(&mut self, channels: Channels) {
         self.channels = channels;
@@ -160,6 +173,7 @@ impl<S> Session<S> {
         if !listening.channels.is_subset(&found) {
             let left = listening.channels.intersection(&found).cloned().collect();
             listening.hear_only(left);
+            listening.is_known = true;
             cx.actions.push(Action::Listen { channels: listening.channels.clone() });
         }
         if has_more { Effects::LISTEN } else { Effects::NONE }
@@ -172,12 +186,17 @@ impl<S> Session<S> {
             return;
         }
         let found = self.listening.as_mut().and_then(|listening| listening.found.take());
-        let Some(found) = found else { return self.release() };
+        let Some(found) = found else {
+            // Many say UNLISTEN who never listened.
+            self.listening.take_if(|listening| listening.is_empty());
+            return self.release();
+        };
         let timeout =
             self.cluster.as_ref().map_or_else(Default::default, |cluster| cluster.timeouts.checkout);
         run.hold = Hold::Joining(cx.now + timeout);
         if let Some(listening) = &mut self.listening {
             listening.wanted = found.clone();
+            listening.is_known = true;
         }
         cx.actions.push(Action::Listen { channels: found });
     }
@@ -221,18 +240,31 @@ impl<S> Session<S> {
     pub(super) fn returns_listens(&mut self) -> bool {
         let State::Running(run) = &mut self.state else { return false };
         let server = &mut self.links[HOME].server;
-        if !std::mem::take(&mut server.listens) {
+        if !server.listens || sabotage::is_on(Bug::KeptListens) {
+            server.listens = false;
             return false;
         }
+        if server.cancels > 0 {
+            // It would hit the query. See `on_cancel_ended`.
+            return true;
+        }
+        server.listens = false;
         run.hold = Hold::Returning;
         send_queries(server, &["UNLISTEN *"], Note::Listens);
         true
+    }
+
+    /// Whether something is to be done once no cancel request can hit it.
+    pub(super) fn awaits_return(&self) -> bool {
+        let State::Running(run) = &self.state else { return false };
+        run.hold == Hold::Returning || self.links[HOME].server.listens
     }
 
     /// The server stays after all, though it has forgotten.
     pub(super) fn stays_listening(&mut self) {
         if let State::Running(run) = &mut self.state
             && run.hold == Hold::Returning
+            && self.links[HOME].server.cancels == 0
         {
             run.hold = Hold::No;
             self.bring_listens(HOME);
@@ -259,12 +291,17 @@ impl<S> Session<S> {
             Notification::read(&message).map_err(|_| OutOfSync { tag: b'A', expected: None })?;
         let hold = if let State::Running(run) = &self.state { run.hold } else { Hold::Returning };
         let is_utf8 = self.reads_utf8();
-        let Some(listening) = &mut self.listening else { return Ok(true) };
+        let link = &self.links[at];
+        let is_own = notification.pid == link.server.key.pid;
+        // Until the client knows that it listens, what others say might as well have come before that.
+        let is_untold = link.touched.effects.any(Effects::LISTEN)
+            && !link.touched.has_listened
+            && !self.pins.any(Effects::LISTEN);
+        let mut none = Listening::default();
+        let listening = self.listening.as_deref_mut().unwrap_or(&mut none);
         let is_shared = listening.channels.contains(notification.channel);
-        let is_own = notification.pid == self.links[at].server.key.pid;
         match hold {
-            Hold::No => {}
-            // The client does not know yet that it listens: what others say now might as well have come before.
+            Hold::No if is_shared || is_own || !is_untold => {}
             Hold::Asking if is_own && !is_shared => {}
             _ => return Ok(true),
         }
@@ -302,7 +339,7 @@ impl<S> Session<S> {
         if !listening.channels.contains(notification.channel) {
             return true;
         }
-        if !listening.echoes.is_empty() {
+        if !listening.echoes.is_empty() && !sabotage::is_on(Bug::RepeatedNotification) {
             let hash = notification.hash(is_utf8);
             if let Some(at) = listening.echoes.iter().position(|echo| *echo == hash) {
                 listening.echoes.remove(at);
@@ -367,7 +404,7 @@ impl<S> Session<S> {
 
     /// Whether the worker has to be told when this session ends.
     pub fn listens(&self) -> bool {
-        self.listening.is_some()
+        self.listening.as_ref().is_some_and(|listening| listening.is_known)
     }
 }
 

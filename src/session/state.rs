@@ -605,7 +605,8 @@ impl<S> Session<S> {
 
     /// A cancel request for a server of this session can no longer hit anything: what would not go out for its sake does.
     pub fn on_cancel_ended(&mut self, cx: &mut Cx<'_, S>) {
-        if !matches!(self.state, State::Running(_)) || self.links[HOME].touched.is_empty() {
+        let is_running = matches!(self.state, State::Running(_));
+        if !is_running || (self.links[HOME].touched.is_empty() && !self.awaits_return()) {
             return;
         }
         let server = &self.links[HOME].server;

@@ -139,6 +139,11 @@ pub struct Counters {
     /// Checkouts of a pool that had been replaced, by workers that had not read of it.
     pub retired_checkouts: u64,
     pub deregister_failures: u64,
+    /// Sessions that the connection of their database listens for from then on, that it could not listen for, and that lost
+    /// it.
+    pub listens: u64,
+    pub refused_listens: u64,
+    pub lost_listens: u64,
     /// Servers that did not close in the time that they had for it: their slots were freed without their word.
     pub impatient_closes: u64,
 }
@@ -333,9 +338,12 @@ impl<N: Net> Worker<N> {
             }
             Mail::Listen { token } => self.on_listen(token),
             Mail::Listening { token, works } => {
+                let counters = &mut self.counters;
+                *(if works { &mut counters.listens } else { &mut counters.refused_listens }) += 1;
                 self.with_session(token, |session, cx| session.on_listening(works, cx));
             }
             Mail::Unheard { token } => {
+                self.counters.lost_listens += 1;
                 self.with_session(token, |session, cx| session.on_listening_lost(cx));
             }
             Mail::Notification { pool, message, tokens } => self.on_notification(pool, &message, &tokens),

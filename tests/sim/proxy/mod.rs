@@ -894,6 +894,9 @@ impl Run {
                 ("a server comes back to a pool that was replaced", counters.retired_checkins),
                 ("a checkout meets a pool that was replaced", counters.retired_checkouts),
                 ("a server cannot be deregistered", counters.deregister_failures),
+                ("the connection of a database listens for a client", counters.listens),
+                ("no connection listens for a client", counters.refused_listens),
+                ("the connection that listened for a client is lost", counters.lost_listens),
                 ("a server is taken from another worker", counters.steals),
                 ("a server is granted across workers", counters.handoffs),
             ];

@@ -78,6 +78,16 @@ fn a_limit_over_several_pools_ignored() {
 }
 
 #[test]
+fn a_server_that_goes_on_listening() {
+    find("a server that goes on listening", Some(Bug::KeptListens), None);
+}
+
+#[test]
+fn a_notification_told_twice() {
+    find("a notification told twice", Some(Bug::RepeatedNotification), None);
+}
+
+#[test]
 fn a_lost_letter() {
     find("a lost letter", None, Some(SimBug::LostLetter));
 }

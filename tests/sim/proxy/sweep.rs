@@ -16,7 +16,7 @@ const THREADS: u64 = 2;
 pub const SEEDS: u64 = 300;
 
 /// What every sweep of the default size must have met: the race table.
-const MARKS: [&str; 15] = [
+const MARKS: [&str; 18] = [
     "bytes already decrypted when a server moves",
     "a server comes back with ciphertext to send",
     "a late event for nothing",
@@ -32,6 +32,9 @@ const MARKS: [&str; 15] = [
     "a checkout meets a pool that was replaced",
     "a server cannot be deregistered",
     "a pool starves under a limit over several",
+    "the connection of a database listens for a client",
+    "no connection listens for a client",
+    "the connection that listened for a client is lost",
 ];
 
 thread_local! {
