@@ -2,11 +2,14 @@
 //!
 //! Clients name their statements as they like; on every server the same statement has the same name
 //! `__pgdog_N`, so that whichever server a client meets can have it prepared already.
+//!
+//! One text may stand for several statements: what it takes and returns depends on the tables that it finds, and these
+//! change. Each such *shape* has a name of its own, so that a client gets what it has been told of, or an error.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::sql::outline::Outline;
 use crate::sql::{Encoding, Reading};
@@ -22,6 +25,9 @@ pub struct Key {
     pub standard_conforming_strings: bool,
 }
 
+/// A digest of the parameters that a statement takes and the columns that it returns.
+pub type Shape = [u8; 32];
+
 #[derive(Debug)]
 pub struct Statement {
     pub id: u64,
@@ -31,6 +37,8 @@ pub struct Statement {
     pub outline: Outline,
     /// Some server has accepted it.
     proven: AtomicBool,
+    /// As the first server described it that was asked.
+    shape: OnceLock<Shape>,
 }
 
 impl Key {
@@ -58,11 +66,18 @@ impl Statement {
     pub fn prove(&self) {
         self.proven.store(true, Ordering::Relaxed);
     }
+
+    /// Whether a server that describes it like this has the same statement. The first one decides.
+    pub fn has_shape(&self, shape: &Shape) -> bool {
+        self.shape.get_or_init(|| *shape) == shape
+    }
 }
 
 #[derive(Debug)]
 pub struct Statements {
-    by_key: BTreeMap<Key, Arc<Statement>>,
+    /// For each text the statements of different shapes that it stands for, the one that was met last at the end.
+    by_key: BTreeMap<Key, Vec<Arc<Statement>>>,
+    count: usize,
     next_id: u64,
     /// Statements kept while no client holds them.
     limit: usize,
@@ -72,7 +87,7 @@ pub struct Statements {
 
 impl Statements {
     pub fn new(limit: usize) -> Statements {
-        Statements { by_key: BTreeMap::new(), next_id: 1, limit, sweep_at: limit.max(1) }
+        Statements { by_key: BTreeMap::new(), count: 0, next_id: 1, limit, sweep_at: limit.max(1) }
     }
 
     pub fn set_limit(&mut self, limit: usize) {
@@ -81,44 +96,65 @@ impl Statements {
     }
 
     pub fn len(&self) -> usize {
-        self.by_key.len()
+        self.count
     }
 
     pub fn is_empty(&self) -> bool {
-        self.by_key.is_empty()
+        self.count == 0
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Statement>> {
-        self.by_key.values()
+        self.by_key.values().flatten()
     }
 
-    /// The statement, if it is known.
+    /// The statement, if it is known, in the shape in which a server was last seen to have it.
     pub fn find(&self, key: &Key) -> Option<Arc<Statement>> {
-        self.by_key.get(key).cloned()
+        self.by_key.get(key)?.last().cloned()
     }
 
     /// The statement, with the outline of its text if it is new.
     pub fn intern(&mut self, key: Key, outline: Outline) -> Arc<Statement> {
-        if let Some(statement) = self.by_key.get(&key) {
-            return statement.clone();
+        self.find(&key).unwrap_or_else(|| self.add(key, outline))
+    }
+
+    /// The statement of the same text that has this shape.
+    pub fn in_shape(&mut self, statement: &Statement, shape: &Shape) -> Arc<Statement> {
+        if let Some(same) = self.by_key.get_mut(&statement.key)
+            && let Some(at) = same.iter().position(|of| of.shape.get() == Some(shape))
+        {
+            let found = same.remove(at);
+            same.push(found.clone());
+            return found;
         }
-        if self.by_key.len() >= self.sweep_at {
+        let new = self.add(statement.key.clone(), statement.outline);
+        let _ = new.shape.set(*shape);
+        new.prove();
+        new
+    }
+
+    fn add(&mut self, key: Key, outline: Outline) -> Arc<Statement> {
+        if self.count >= self.sweep_at {
             self.sweep();
         }
         let id = self.next_id;
         self.next_id += 1;
         let name = format!("{NAME_PREFIX}{id}").into_boxed_str();
-        let statement =
-            Arc::new(Statement { id, name, key: key.clone(), outline, proven: AtomicBool::new(false) });
-        self.by_key.insert(key, statement.clone());
+        let (proven, shape) = (AtomicBool::new(false), OnceLock::new());
+        let statement = Arc::new(Statement { id, name, key: key.clone(), outline, proven, shape });
+        self.by_key.entry(key).or_default().push(statement.clone());
+        self.count += 1;
         statement
     }
 
     /// Drops what nobody holds. Where most are held, the next sweep waits until a quarter more have come, so
     /// that the cost per statement stays constant.
     fn sweep(&mut self) {
-        self.by_key.retain(|_, statement| Arc::strong_count(statement) > 1);
-        self.sweep_at = self.limit.max(self.by_key.len() + self.by_key.len() / 4).max(1);
+        self.by_key.retain(|_, same| {
+            same.retain(|statement| Arc::strong_count(statement) > 1);
+            !same.is_empty()
+        });
+        self.count = self.by_key.values().map(Vec::len).sum();
+        self.sweep_at = self.limit.max(self.count + self.count / 4).max(1);
     }
 }
 
@@ -232,6 +268,23 @@ mod tests {
         assert_ne!(statements.intern(key("select 2"), Outline::default()).id, a.id);
         let other = Key { standard_conforming_strings: false, ..key("select 1") };
         assert_ne!(statements.intern(other, Outline::default()).id, a.id);
+    }
+
+    #[test]
+    fn one_shape_one_name() {
+        let mut statements = Statements::new(10);
+        let (old, new) = ([1; 32], [2; 32]);
+        let first = statements.intern(key("select 1"), Outline::default());
+        assert!(first.has_shape(&old) && first.has_shape(&old) && !first.has_shape(&new));
+        let second = statements.in_shape(&first, &new);
+        assert_ne!(second.id, first.id);
+        assert!(second.is_proven() && second.has_shape(&new) && !second.has_shape(&old));
+        assert_eq!(statements.len(), 2);
+        let latest =
+            |statements: &Statements| statements.find(&key("select 1")).map(|statement| statement.id);
+        assert_eq!(latest(&statements), Some(second.id), "who prepares it now gets the new one");
+        assert_eq!(statements.in_shape(&second, &old).id, first.id);
+        assert_eq!(latest(&statements), Some(first.id), "the tables are as before");
     }
 
     #[test]

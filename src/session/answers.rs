@@ -77,6 +77,11 @@ impl<S> Session<S> {
             b'T' | b'n' if matches!(server.exchanges.front_note(), Some(Note::Lookup)) => {
                 return self.on_lookup_columns(at, header, cx);
             }
+            b't' | b'T' | b'n' if matches!(server.exchanges.front_note(), Some(Note::Settles(_))) => {
+                if !self.links[at].read_shape(header, cx)? {
+                    return Ok(false);
+                }
+            }
             // These mean something as a whole.
             b'C' | b'Z' | b'E' | b'S' => {
                 if header.frame() > HELD_FRAME_BYTES_MAX {
@@ -101,6 +106,7 @@ impl<S> Session<S> {
             }
             _ => {}
         }
+        let server = &mut self.links[at].server;
         match header.tag {
             b'S' => self.on_parameter_status(at, header)?,
             b'E' => self.on_error(at, header, cx)?,
@@ -139,7 +145,7 @@ impl<S> Session<S> {
                     Outcome::Going(order) => self.pass(at, header, order),
                     Outcome::Done(exchange) => {
                         self.pass(at, header, exchange.order);
-                        self.on_done(at, exchange);
+                        self.on_done(at, exchange, cx);
                     }
                     _ => return Err(OutOfSync { tag, expected: None }),
                 }
@@ -181,7 +187,7 @@ impl<S> Session<S> {
         }
     }
 
-    fn on_done(&mut self, at: usize, exchange: Exchange) {
+    fn on_done(&mut self, at: usize, exchange: Exchange, cx: &Cx<'_, S>) {
         let link = &mut self.links[at];
         match exchange.note {
             Note::Prepares(statement) => {
@@ -189,13 +195,14 @@ impl<S> Session<S> {
                 link.parsed(statement.id);
                 link.has_prepared(statement.id);
             }
-            Note::Defines(define) if define.prepares => {
+            Note::Defines(define) => {
                 define.statement.prove();
                 link.parsed(define.statement.id);
                 link.has_prepared(define.statement.id);
             }
             Note::Unnamed(_) | Note::ForgetsUnnamed => link.unnamed_since = None,
             Note::Closes(id) => link.server.prepared.remove(id),
+            Note::Settles(settle) => self.on_described(at, &settle, cx),
             _ => {}
         }
     }
@@ -244,6 +251,7 @@ impl<S> Session<S> {
             link.server.unnamed = Unnamed::Nobodys;
         }
         self.statements.undo(&dropped);
+        self.on_plan_changed(at, header, &dropped);
         self.who.errors += 1;
         match refusal {
             Some(error) if is_syntax_error(self.links[at].server.inbound.body(header)) => {

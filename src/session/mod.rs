@@ -34,6 +34,7 @@ mod passthrough;
 mod recovery;
 mod requests;
 pub mod server;
+mod shape;
 mod startup;
 mod state;
 mod statements;
@@ -88,6 +89,10 @@ pub struct Link<S> {
     unnamed_since: Option<u32>,
     /// Portals bound to a COPY FROM STDIN.
     copy_portals: Vec<Box<[u8]>>,
+    /// What follows waits until the server has said what it has read of a statement.
+    is_checking: bool,
+    /// What it has said of that so far.
+    described: Vec<u8>,
     /// The client has had the server's own FATAL error.
     has_said_why: bool,
     touched: Touched,
@@ -386,6 +391,8 @@ impl<S> Session<S> {
             batch: 0,
             unnamed_since: None,
             copy_portals: Vec::new(),
+            is_checking: false,
+            described: Vec::new(),
             has_said_why: false,
             touched: Touched::default(),
             deallocating: Deallocates::new(),
@@ -491,7 +498,10 @@ impl<S> Session<S> {
     pub fn is_being_prepared(&self) -> bool {
         let prepares = |link: &Link<S>| {
             link.server.exchanges.iter().any(|exchange| {
-                matches!(exchange.note, Note::Settings | Note::Discard | Note::Census(_) | Note::Restores)
+                matches!(
+                    exchange.note,
+                    Note::Settings | Note::Discard | Note::Census(_) | Note::Restores
+                )
             })
         };
         self.links.iter().any(prepares)

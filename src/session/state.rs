@@ -134,7 +134,8 @@ pub type Deallocates = VecDeque<Option<(Box<[u8]>, Arc<Statement>)>>;
 #[derive(Debug, Default)]
 pub(super) struct Renamed {
     pub text: Vec<u8>,
-    pub uses: Vec<Arc<Statement>>,
+    /// The client's names of what it uses, and the ids.
+    pub uses: Vec<(Box<[u8]>, u64)>,
     pub deallocates: Deallocates,
 }
 
@@ -441,13 +442,13 @@ impl<S> Session<S> {
                 let name = value.as_deref().map(Box::from);
                 renamed.deallocates.push_back(name.zip(known.cloned()));
             }
-            let (Some(name), Some(known)) = (name, known) else { continue };
+            let (Some(name), Some(value), Some(known)) = (name, value, known) else { continue };
             // Names are pieces of the text.
             let at = name.text.as_ptr() as usize - text.as_ptr() as usize;
             renamed.text.extend_from_slice(&text[done..at]);
             renamed.text.extend_from_slice(known.name.as_bytes());
             done = at + name.text.len();
-            renamed.uses.push(known.clone());
+            renamed.uses.push((value.into(), known.id));
         }
         renamed.text.extend_from_slice(&text[done..]);
         (!renamed.uses.is_empty()).then_some(renamed)

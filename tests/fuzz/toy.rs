@@ -324,7 +324,7 @@ impl Toy {
     }
 
     fn refuse(&mut self, state: &str, text: &str) -> bool {
-        error::write(&mut self.unflushed, error::Severity::Error, state, text, None, None);
+        error::write(&mut self.unflushed, error::Severity::Error, state, text, [None; 3]);
         if self.status != TxStatus::Idle {
             self.status = TxStatus::Failed;
         }
