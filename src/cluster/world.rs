@@ -6,7 +6,7 @@
 //! connection; nothing here looks inside.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
@@ -331,6 +331,8 @@ pub struct Pool<T> {
     /// It is there for one login, and gives this back when it and its server have gone.
     _turn: Option<Turn>,
     shelf: Mutex<Shelf<T>>,
+    /// Some client has called currval or lastval.
+    asks_for_sequences: AtomicBool,
 }
 
 /// What the lock of a pool covers.
@@ -371,7 +373,17 @@ impl<T> Pool<T> {
             not_before: Time::ZERO,
             last_failure: None,
         };
-        Pool { id, config, learnt, _turn: None, shelf: Mutex::new(shelf) }
+        let asks_for_sequences = AtomicBool::new(false);
+        Pool { id, config, learnt, _turn: None, shelf: Mutex::new(shelf), asks_for_sequences }
+    }
+
+    /// Whether its clients want to know what they took of sequences: then no server may tell one of another's.
+    pub fn asks_for_sequences(&self) -> bool {
+        self.asks_for_sequences.load(Ordering::Relaxed)
+    }
+
+    pub fn ask_for_sequences(&self) {
+        self.asks_for_sequences.store(true, Ordering::Relaxed);
     }
 
     /// What a login to its servers may use now.

@@ -114,6 +114,8 @@ pub enum ClientError {
     UnnamedStatementLost,
     /// A prepared statement would return something else than when it was prepared.
     PlanChanged,
+    /// currval or lastval, on a server that may remember another client's value.
+    SequencesOfOthers,
     TransactionInStatementMode,
     TransactionInPipeline,
     SyncBehindCopy,
@@ -149,6 +151,7 @@ impl ClientError {
             | TooManyStatements(_)
             | UnnamedStatementLost
             | PlanChanged
+            | SequencesOfOthers
             | Console { .. } => Error,
             _ => Fatal,
         }
@@ -166,6 +169,7 @@ impl ClientError {
             UnsupportedVersion(_)
             | Unsupported(_)
             | PlanChanged
+            | SequencesOfOthers
             | TransactionInStatementMode
             | TransactionInPipeline
             | SyncBehindCopy => "0A000",
@@ -288,6 +292,7 @@ impl ClientError {
                 "the unnamed prepared statement was too long to be kept for another server connection".into()
             }
             PlanChanged => "cached plan must not change result type".into(),
+            SequencesOfOthers => "currval and lastval could answer with another client's value here".into(),
             TransactionInStatementMode | TransactionInPipeline => {
                 "transaction blocks are not allowed in statement pooling mode".into()
             }
@@ -307,13 +312,23 @@ impl ClientError {
         }
     }
 
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            SequencesOfOthers => Some(
+                "Run the transaction again: from now on this pool's servers forget the values when they change clients. \
+                 INSERT … RETURNING works everywhere.",
+            ),
+            _ => None,
+        }
+    }
+
     /// The function of PostgreSQL that has this error: drivers tell it by that, and prepare anew.
     fn routine(&self) -> Option<&'static str> {
         matches!(self, PlanChanged).then_some(PLAN_CHANGED_ROUTINE)
     }
 
     pub fn write(&self, outbox: &mut Outbox) {
-        let [detail, hint] = [self.detail(), None];
+        let [detail, hint] = [self.detail(), self.hint()];
         let text = self.text();
         outbox.own(|buf| {
             error::write(buf, self.severity(), self.state(), &text, [detail, hint, self.routine()]);

@@ -70,6 +70,8 @@ pub enum Note {
     Names(Box<Names>),
     /// DISCARD ALL.
     Discard,
+    /// DISCARD SEQUENCES.
+    Forgotten,
     /// Asks what of a transaction remains on its server.
     Census(Box<Census>),
     /// Asks who a user is that wants to log in.
@@ -218,6 +220,12 @@ impl Exchanges {
 
     pub fn iter(&self) -> impl Iterator<Item = &Exchange> {
         self.queue.iter()
+    }
+
+    /// Whether the client has sent something that runs and is not over: what it does to transactions is open.
+    pub fn is_ahead(&self) -> bool {
+        let runs = |what| matches!(what, What::Query | What::Function | What::Execute | What::Sync);
+        self.queue.iter().any(|exchange| exchange.order == Order::Forward && runs(exchange.what))
     }
 
     /// A Sync must follow before the server can be given to somebody else.

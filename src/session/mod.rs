@@ -33,6 +33,7 @@ mod lookup;
 mod passthrough;
 mod recovery;
 mod requests;
+pub mod sequences;
 pub mod server;
 mod shape;
 mod startup;
@@ -115,6 +116,8 @@ pub struct Session<S> {
     startup: Arc<Settings>,
     /// What keeps it on its server between transactions.
     pins: Effects,
+    /// It has run what nobody has read, which may ask for values of sequences.
+    calls_code: bool,
     statements: ClientStatements,
     key: CancelKey,
     /// Counts checkouts; tells a late grant from the one that is waited for.
@@ -248,6 +251,7 @@ impl<S> Session<S> {
             settings: Arc::default(),
             startup: Arc::default(),
             pins: Effects::NONE,
+            calls_code: false,
             statements: ClientStatements::default(),
             key,
             checkout: 0,
@@ -500,7 +504,7 @@ impl<S> Session<S> {
             link.server.exchanges.iter().any(|exchange| {
                 matches!(
                     exchange.note,
-                    Note::Settings | Note::Discard | Note::Census(_) | Note::Restores
+                    Note::Settings | Note::Discard | Note::Forgotten | Note::Census(_) | Note::Restores
                 )
             })
         };
@@ -641,6 +645,8 @@ impl<S> Session<S> {
         if server.tainted_by.is_some_and(|session| session != self.id) {
             discard_all(server);
         }
+        self.bring_sequences(link);
+        let server = &mut self.links[link].server;
         if Arc::ptr_eq(&server.settings, &self.settings) || sabotage::is_on(Bug::MissedReset) {
             return;
         }
@@ -733,6 +739,7 @@ fn discard_all<S>(server: &mut Server<S>) {
     send_queries(server, &["DISCARD ALL"], Note::Discard);
     server.prepared.clear();
     server.tainted_by = None;
+    server.sequences = sequences::Sequences::Nobodys;
     server.settings = server.base.clone();
 }
 

@@ -378,11 +378,20 @@ impl<S> Session<S> {
 
     fn on_query(&mut self, header: Header, cx: &mut Cx<'_, S>) -> Result<Flow, ClientError> {
         if self.shares_servers() {
-            if header.frame() > GATE_BYTES_MAX {
+            let renamed = if header.frame() > GATE_BYTES_MAX {
                 self.touch_again(Outline::UNKNOWN, &[]);
+                None
             } else if !self.hold(header, cx)? {
                 return Ok(Flow::Wait);
-            } else if let Some(renamed) = self.touch_query(header) {
+            } else {
+                self.touch_query(header)
+            };
+            if let Err(error) = self.before_sequence_reads() {
+                self.client.inbound.skip(header);
+                self.refuse_query(error);
+                return Ok(Flow::Next);
+            }
+            if let Some(renamed) = renamed {
                 self.client.inbound.skip(header);
                 self.send_renamed_query(renamed);
                 return Ok(Flow::Next);
@@ -525,6 +534,7 @@ impl<S> Session<S> {
                     None => self.outline(text),
                 },
             };
+            self.links[HOME].expect_sequence_reads(outline.effects, self.id);
             if let Some(renamed) = self.rename(outline, text) {
                 let types = &parsed[text.len()..];
                 let body = [&*renamed.text, types].concat();
@@ -594,7 +604,11 @@ impl<S> Session<S> {
             cx.shared.statements().intern(key, outline)
         });
         let number = self.statements.define(name, statement.clone(), Trust::Settling(self.checkout));
+        let shares_servers = self.shares_servers();
         let link = &mut self.links[HOME];
+        if shares_servers {
+            link.expect_sequence_reads(statement.outline.effects, self.id);
+        }
         let define = Defines { name: name.into(), number, statement: statement.clone() };
         let has = link.has(statement.id);
         let note = Note::Defines(Box::new(define));
@@ -630,6 +644,9 @@ impl<S> Session<S> {
         if link.server.exchanges.is_open(name) || (name.is_empty() && link.is_unnamed_open()) {
             return Ok(Flow::Wait);
         }
+        if shares_servers && let Some(statement) = self.statements.find(name) {
+            link.expect_sequence_reads(statement.outline.effects, self.id);
+        }
         let brought = match name.is_empty() {
             true => Brought::Ready,
             false => link.bring(&mut self.statements, name, self.checkout, Check::First),
@@ -651,6 +668,10 @@ impl<S> Session<S> {
             let is_unnamed = name.is_empty();
             if shares_servers {
                 self.touch_unnamed(is_unnamed);
+                if let Err(error) = self.before_sequence_reads() {
+                    // The server ignores the Bind behind it.
+                    self.refuse_in_batch(error);
+                }
             }
             if is_unnamed {
                 self.ensure_unnamed();
@@ -662,9 +683,14 @@ impl<S> Session<S> {
         if shares_servers {
             self.touch_again(statement.outline, &statement.key.body);
         }
-        if brought == Brought::Refused {
+        let refusal = match brought {
+            Brought::Refused => Some(ClientError::PlanChanged),
+            _ if shares_servers => self.before_sequence_reads().err(),
+            _ => None,
+        };
+        if let Some(error) = refusal {
             // The server ignores the Bind behind it.
-            self.refuse_in_batch(ClientError::PlanChanged);
+            self.refuse_in_batch(error);
         }
         let arrived = self.client.inbound.relay.unparsed();
         let (portal, name) = bind_names(&arrived[HEADER_BYTES..arrived.len().min(header.frame())])

@@ -20,6 +20,7 @@ use crate::cluster::world::{Pool, World};
 use crate::session::exchange::Exchanges;
 use crate::session::inbound::Inbound;
 use crate::session::login::Login;
+use crate::session::sequences::Sequences;
 use crate::stats::Tally;
 use crate::wire::{BackendKey, TxStatus};
 
@@ -110,6 +111,8 @@ pub struct Server<S> {
     pub unnamed: Unnamed,
     /// The session that may have changed what no ParameterStatus shows.
     pub tainted_by: Option<u64>,
+    /// Whose calls of nextval it remembers.
+    pub sequences: Sequences,
     /// Cancel requests for it that are under way: until they have ended it must not serve anybody else.
     pub cancels: u32,
     pub born: Time,
@@ -156,6 +159,7 @@ impl<S> Server<S> {
             prepared: Prepared::default(),
             unnamed: Unnamed::Nobodys,
             tainted_by: None,
+            sequences: Sequences::Nobodys,
             cancels: 0,
             born: now,
             expires,

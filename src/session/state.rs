@@ -493,7 +493,8 @@ impl<S> Session<S> {
         let user = self.pins.any(Effects::AUTHORIZATION).then_some("SET SESSION AUTHORIZATION");
         let unknown = self.pins.any(Effects::UNREADABLE).then_some("what its server would not tell");
         let lasting = self.pins.any(LASTING).then_some("what only the end of its process undoes");
-        pins.chain(user).chain(unknown).chain(lasting).collect()
+        let sequences = self.pins.any(Effects::SEQUENCE_READ).then_some("currval or lastval");
+        pins.chain(sequences).chain(user).chain(unknown).chain(lasting).collect()
     }
 
     /// A transaction is over: asks its server what of it remains. False if there is nothing to ask.
