@@ -77,11 +77,6 @@ impl<S> Session<S> {
             b'T' | b'n' if matches!(server.exchanges.front_note(), Some(Note::Lookup)) => {
                 return self.on_lookup_columns(at, header, cx);
             }
-            b't' | b'T' | b'n' if matches!(server.exchanges.front_note(), Some(Note::Settles(_))) => {
-                if !self.links[at].read_shape(header, cx)? {
-                    return Ok(false);
-                }
-            }
             // These mean something as a whole.
             b'C' | b'Z' | b'E' | b'S' => {
                 if header.frame() > HELD_FRAME_BYTES_MAX {
@@ -106,7 +101,13 @@ impl<S> Session<S> {
             }
             _ => {}
         }
-        let server = &mut self.links[at].server;
+        let link = &mut self.links[at];
+        let describes = matches!(header.tag, b't' | b'T' | b'n')
+            && matches!(link.server.exchanges.front_note(), Some(Note::Settles(_)));
+        if describes && !link.read_shape(header, cx)? {
+            return Ok(false);
+        }
+        let server = &mut link.server;
         match header.tag {
             b'S' => self.on_parameter_status(at, header)?,
             b'E' => self.on_error(at, header, cx)?,
