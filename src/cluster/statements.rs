@@ -10,9 +10,15 @@ use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use crate::base::time::Time;
 use crate::sql::outline::Outline;
 use crate::sql::{Encoding, Reading};
+
+/// Statements that a server is made to forget at a time, and how long it is left alone after that.
+pub const EXPIRED_AT_ONCE_MAX: usize = 100;
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
 pub const NAME_PREFIX: &str = "__pgdog_";
 
@@ -167,20 +173,39 @@ pub struct Prepared {
     /// The server may have them or not: a Close that made room was ignored behind an error, and what was done about the
     /// same statement before it is not known any more.
     doubtful: Vec<u64>,
+    /// Nothing is due before this.
+    next_expiry: Time,
 }
 
 #[derive(Debug)]
 struct Slot {
     id: u64,
     used: bool,
+    used_at: Time,
 }
 
 impl Prepared {
     /// Whether the server has it; it counts as used.
-    pub fn touch(&mut self, id: u64) -> bool {
+    pub fn touch(&mut self, id: u64, now: Time) -> bool {
         let Some(&slot) = self.by_id.get(&id) else { return false };
-        self.slots[slot as usize].used = true;
+        let slot = &mut self.slots[slot as usize];
+        (slot.used, slot.used_at) = (true, now);
         true
+    }
+
+    /// Removes what has not been used for `ttl`, at most [`EXPIRED_AT_ONCE_MAX`], and returns it. Looks at all of them only
+    /// when something can be due.
+    pub fn expire(&mut self, now: Time, ttl: Duration) -> Vec<u64> {
+        if now < self.next_expiry {
+            return Vec::new();
+        }
+        let due = self.slots.iter().filter(|slot| slot.used_at + ttl <= now).map(|slot| slot.id);
+        let due: Vec<_> = due.take(EXPIRED_AT_ONCE_MAX).collect();
+        due.iter().for_each(|id| self.remove(*id));
+        let next = self.slots.iter().map(|slot| slot.used_at + ttl).min();
+        // What is prepared later is due later.
+        self.next_expiry = next.unwrap_or(now + ttl).max(now + EXPIRY_INTERVAL);
+        due
     }
 
     pub fn contains(&self, id: u64) -> bool {
@@ -203,11 +228,11 @@ impl Prepared {
     }
 
     /// The server has it from now on.
-    pub fn insert(&mut self, id: u64) {
+    pub fn insert(&mut self, id: u64, now: Time) {
         self.doubtful.retain(|doubtful| *doubtful != id);
-        if !self.touch(id) {
+        if !self.touch(id, now) {
             self.by_id.insert(id, self.slots.len() as u32);
-            self.slots.push(Slot { id, used: true });
+            self.slots.push(Slot { id, used: true, used_at: now });
         }
     }
 
@@ -306,13 +331,37 @@ mod tests {
         let mut prepared = Prepared::default();
         for id in 0..100 {
             while prepared.evict(4).is_some() {}
-            prepared.insert(id);
+            prepared.insert(id, Time::ZERO);
             assert!(prepared.len() <= 4);
             if id > 0 {
-                assert!(prepared.touch(0), "0 is used all the time, yet gone after {id}");
+                assert!(prepared.touch(0, Time::ZERO), "0 is used all the time, yet gone after {id}");
             }
         }
         prepared.remove(0);
         assert!(!prepared.contains(0));
+    }
+
+    #[test]
+    fn what_is_not_used_for_a_time_expires() {
+        let (at, ttl) = (|seconds: u64| Time::from_micros(seconds * 1_000_000), Duration::from_secs(10));
+        let mut prepared = Prepared::default();
+        for id in 0..300 {
+            prepared.insert(id, at(1));
+        }
+        assert_eq!(prepared.expire(at(2), ttl), []);
+        assert!(prepared.touch(7, at(5)));
+        assert_eq!(prepared.expire(at(10), ttl), [], "a moment too early");
+        let mut gone = 0;
+        for second in 11..15 {
+            let due = prepared.expire(at(second), ttl);
+            assert!(due.len() <= EXPIRED_AT_ONCE_MAX && !due.contains(&7));
+            gone += due.len();
+            assert_eq!(prepared.expire(at(second), ttl), [], "once a second");
+        }
+        assert_eq!((gone, prepared.len()), (299, 1));
+        prepared.insert(1000, at(14));
+        assert_eq!(prepared.expire(at(15), ttl), [7]);
+        assert_eq!(prepared.expire(at(24), ttl), [1000]);
+        assert!(prepared.is_empty());
     }
 }

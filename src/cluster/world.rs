@@ -25,8 +25,8 @@ use crate::cluster::quota::{Group, Quotas, ServerLimits, Share};
 use crate::cluster::settings::Settings;
 use crate::cluster::shared::Turn;
 use crate::config::{
-    Config, ConnectionRecovery, Database, General, PoolerMode, PreparedStatements, Role, Secret, TlsVerify,
-    User, WILDCARD,
+    Config, ConnectionRecovery, Database, General, PoolerMode, PreparedStatements, Role, Secret,
+    SessionTaint, TlsVerify, User, WILDCARD,
 };
 use crate::stats::Tally;
 
@@ -320,6 +320,10 @@ pub struct PoolConfig {
     pub recovery: ConnectionRecovery,
     pub tls: TlsVerify,
     pub prepared_limit: usize,
+    /// How long a server keeps a statement that is not used, and how far that is spread.
+    pub prepared_ttl: Option<Duration>,
+    pub prepared_ttl_jitter: Duration,
+    pub taint: SessionTaint,
 }
 
 /// The connections to one database on one host, as one user.
@@ -769,5 +773,8 @@ pub(super) fn pool_config(config: &Config, name: &Name, user: &User, host: &Data
         recovery: general.connection_recovery,
         tls: general.tls_verify,
         prepared_limit: general.prepared_statements_limit.max(1),
+        prepared_ttl: general.prepared_statements_ttl,
+        prepared_ttl_jitter: general.prepared_statements_ttl_jitter,
+        taint: general.session_taint,
     }
 }

@@ -114,11 +114,12 @@ impl<S> Session<S> {
             b'Z' => self.on_ready(at, header, cx)?,
             tag => {
                 if tag == b'C' {
-                    if server.is_sequences_discarded(header) {
-                        self.on_sequences_discarded(at);
-                    }
-                    let server = &mut self.links[at].server;
                     let Completed { signs, deallocates, rolls_back } = server.on_command_complete(header);
+                    let link = &mut self.links[at];
+                    if signs.any(Effects::DISCARD) {
+                        let tag = link.server.inbound.body(header).to_vec();
+                        self.on_discard(at, &tag);
+                    }
                     let link = &mut self.links[at];
                     match deallocates {
                         Deallocated::Nothing => {}

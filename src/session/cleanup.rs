@@ -319,8 +319,8 @@ impl<S> Server<S> {
 
     fn on_late_done(&mut self, exchange: Exchange) {
         match exchange.note {
-            Note::Prepares(statement) => self.prepared.insert(statement.id),
-            Note::Defines(define) => self.prepared.insert(define.statement.id),
+            Note::Prepares(statement) => self.prepared.insert(statement.id, self.request_time),
+            Note::Defines(define) => self.prepared.insert(define.statement.id, self.request_time),
             // Nobody has looked at what it has read.
             Note::Settles(settle) => self.prepared.doubt(settle.statement.id),
             Note::Closes(id) | Note::Evicts(id) => self.prepared.remove(id),

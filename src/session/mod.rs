@@ -636,6 +636,7 @@ impl<S> Session<S> {
         tally.wait_micros += waited;
         self.state = State::Running(Run::new(cx.now));
         self.bring_settings(link);
+        self.links[link].expire_statements(cx.now);
         self.pump_requests(cx);
     }
 

@@ -975,7 +975,7 @@ impl<S> Link<S> {
             Some((_, batch)) if *batch == self.batch => Has::Yes,
             Some(_) => Has::Perhaps,
             None if self.server.prepared.is_doubtful(id) => Has::Perhaps,
-            None if self.server.prepared.touch(id) => Has::Yes,
+            None if self.server.prepared.touch(id, self.server.request_time) => Has::Yes,
             None if self.is_evicting(id) => Has::Perhaps,
             None => Has::No,
         }
@@ -1087,6 +1087,23 @@ impl<S> Link<S> {
         }
     }
 
+    /// The server is made to forget what has not been used for `prepared_statements_ttl`, ahead of anything else.
+    pub(super) fn expire_statements(&mut self, now: Time) {
+        let Some(ttl) = self.server.prepared_ttl else { return };
+        let due = self.server.prepared.expire(now, ttl);
+        if due.is_empty() {
+            return;
+        }
+        for id in due {
+            let name = format!("{NAME_PREFIX}{id}");
+            self.server.outbox.own(|buf| encode::close(buf, b'S', name.as_bytes()));
+            self.ask(Exchange::noting(What::Close, Order::Swallow, Note::Evicts(id)));
+        }
+        self.server.outbox.own(|buf| buf.extend_from_slice(encode::SYNC));
+        self.ask(Exchange::new(What::Sync, Order::Swallow));
+        self.batch = self.batch.wrapping_add(1);
+    }
+
     /// A Parse of this statement has been answered, or will not be.
     pub(super) fn parsed(&mut self, id: u64) {
         if let Some(at) = self.parsing.iter().position(|(parsing, _)| *parsing == id) {
@@ -1097,7 +1114,7 @@ impl<S> Link<S> {
     /// The server has prepared it; for how long, if a Close that makes room is on its way behind?
     pub(super) fn has_prepared(&mut self, id: u64) {
         if !self.is_evicting(id) {
-            self.server.prepared.insert(id);
+            self.server.prepared.insert(id, self.server.request_time);
         }
     }
 
@@ -1108,7 +1125,7 @@ impl<S> Link<S> {
                 Note::Prepares(statement) => {
                     self.parsed(statement.id);
                     if sabotage::is_on(Bug::SkippedParse) {
-                        self.server.prepared.insert(statement.id);
+                        self.server.prepared.insert(statement.id, self.server.request_time);
                     }
                 }
                 Note::Defines(define) => self.parsed(define.statement.id),

@@ -7,13 +7,12 @@
 //! they are right; a client that asks outside of one keeps its server from then on.
 
 use crate::session::errors::ClientError;
-use crate::session::exchange::{Note, Order};
+use crate::session::exchange::Note;
 use crate::session::requests::HOME;
 use crate::session::server::Server;
 use crate::session::{Link, Session, send_queries};
 use crate::sql::effects::Effects;
 use crate::wire::TxStatus;
-use crate::wire::frame::Header;
 
 /// Whose sequence values a server may remember.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,14 +32,6 @@ impl<S> Server<S> {
             Sequences::Of(other) if other == session => return,
             _ => Sequences::Several,
         };
-    }
-
-    /// Whether what is complete is a DISCARD of the client's that makes it forget.
-    pub(super) fn is_sequences_discarded(&self, header: Header) -> bool {
-        let tag = self.inbound.body(header);
-        tag.starts_with(b"DISCARD ")
-            && matches!(tag, b"DISCARD ALL\0" | b"DISCARD SEQUENCES\0")
-            && self.exchanges.front_order() == Some(Order::Forward)
     }
 
     /// Makes it forget, before the session that has it now uses it.
@@ -107,9 +98,14 @@ impl<S> Session<S> {
         }
     }
 
-    /// The client has made its server forget: it need not keep it for that.
-    pub(super) fn on_sequences_discarded(&mut self, at: usize) {
+    /// A command of the client's that is complete: if it has made its server forget, it need not keep it for that.
+    pub(super) fn on_discard(&mut self, at: usize, tag: &[u8]) {
+        let ends = match tag {
+            b"DISCARD ALL\0" => Effects::SEQUENCE_READ | Effects::CODE,
+            b"DISCARD SEQUENCES\0" => Effects::SEQUENCE_READ,
+            _ => return,
+        };
         self.links[at].server.sequences = Sequences::Of(self.id);
-        self.pins = self.pins.without(Effects::SEQUENCE_READ);
+        self.pins = self.pins.without(ends);
     }
 }

@@ -17,7 +17,7 @@ use crate::base::bytes::{Bytes, Malformed};
 use crate::base::limits::TOUCHED_SETTINGS_MAX;
 use crate::cluster::settings::{Backslashes, Settings, Within, difference, literal, without_timeouts};
 use crate::cluster::statements::{Statement, statement_text};
-use crate::config::PoolerMode;
+use crate::config::{PoolerMode, SessionTaint};
 use crate::session::cx::Cx;
 use crate::session::exchange::{Copying, Exchange, Note};
 use crate::session::inbound::Passing;
@@ -494,7 +494,8 @@ impl<S> Session<S> {
         let unknown = self.pins.any(Effects::UNREADABLE).then_some("what its server would not tell");
         let lasting = self.pins.any(LASTING).then_some("what only the end of its process undoes");
         let sequences = self.pins.any(Effects::SEQUENCE_READ).then_some("currval or lastval");
-        pins.chain(sequences).chain(user).chain(unknown).chain(lasting).collect()
+        let code = self.pins.any(Effects::CODE).then_some("code that nobody has read");
+        pins.chain(sequences).chain(code).chain(user).chain(unknown).chain(lasting).collect()
     }
 
     /// A transaction is over: asks its server what of it remains. False if there is nothing to ask.
@@ -514,6 +515,9 @@ impl<S> Session<S> {
         let opaque = effects.any(Effects::OPAQUE);
         if opaque {
             server.tainted_by = Some(self.id);
+            if server.pool.config.taint == SessionTaint::Pin {
+                self.pins |= Effects::CODE;
+            }
         }
         if effects.any(Effects::AUTHORIZATION) || self.pins.any(Effects::AUTHORIZATION) {
             let user = |settings: &Settings| settings.reported("session_authorization").map(<[u8]>::to_vec);

@@ -5,9 +5,11 @@ The table in README.md names these scenarios.
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from pgwire import build as b
-from pgwire.client import Wire, errors_of
+from pgwire.client import Wire, errors_of, rows_of
 from postgres import Cluster
 from scenarios import Scenario, assert_same, record
 from target import Endpoint
@@ -438,3 +440,49 @@ def test_what_a_client_leaves_behind_goes_with_it(cluster: Cluster, start) -> No
         assert other.value("SELECT pg_try_advisory_lock(5512)") == "t"
         assert other.value("SELECT to_regclass('pg_temp.left_behind')") is None
         assert other.value("SHOW work_mem") == "4MB"
+
+
+@pytest.mark.pooled
+def test_code_keeps_its_client_if_it_is_to(cluster: Cluster, start) -> None:  # noqa: ANN001
+    """`session_taint = "pin"`: what a function has set is there the next time, and nobody else gets the server."""
+    cluster.sql(
+        "CREATE OR REPLACE FUNCTION set_unseen(value text) RETURNS void LANGUAGE plpgsql AS "
+        "$$ BEGIN PERFORM set_config('app.unseen', value, false); END $$",
+        database="app",
+    )
+    endpoint = start(cluster, default_pool_size=2, session_taint="pin")
+    seen = "SELECT coalesce(current_setting('app.unseen', true), '')"
+
+    def locked() -> int:
+        return sum(client["locked"] == "t" for client in endpoint.show("CLIENTS"))
+
+    with endpoint.connect() as wire, endpoint.connect() as other:
+        for value in ("one", "two"):
+            wire.ask(f"SELECT set_unseen('{value}')")
+            for _ in range(5):
+                assert other.value(seen) == ""
+                assert wire.value(seen) == value
+        assert locked() == 1
+        other.ask("DO $$ BEGIN PERFORM set_config('app.unseen', 'other', false); END $$")
+        assert (wire.value(seen), other.value(seen), locked()) == ("two", "other", 2)
+        wire.ask("DISCARD ALL")
+        assert (wire.value(seen), other.value(seen), locked()) == ("", "other", 1)
+    with endpoint.connect() as late:
+        assert late.value(seen) == ""
+
+
+@pytest.mark.pooled
+def test_statements_that_are_not_used_expire(cluster: Cluster, start) -> None:  # noqa: ANN001
+    endpoint = start(cluster, default_pool_size=1, prepared_statements_ttl=1500, prepared_statements_ttl_jitter=0)
+    with endpoint.connect() as wire:
+        for name in ("kept", "unused"):
+            assert wire.extended(f"SELECT '{name}'", (), name) == [(name,)]
+        deadline = time.monotonic() + 20
+        while (left := wire.rows("SELECT statement FROM pg_prepared_statements ORDER BY 1")) != [("SELECT 'kept'",)]:
+            assert time.monotonic() < deadline, left
+            wire.send(b.bind((), "kept"), b.execute(), b.sync())
+            assert not list(errors_of(wire.until("Z")))
+            time.sleep(0.1)
+        for name in ("unused", "kept"):
+            wire.send(b.bind((), name), b.describe_portal(), b.execute(), b.sync())
+            assert rows_of(wire.until("Z")) == [(name,)]
