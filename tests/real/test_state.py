@@ -12,7 +12,7 @@ from pgwire import build as b
 from pgwire.client import Wire, errors_of, rows_of
 from postgres import Cluster
 from scenarios import Scenario, assert_same, record
-from target import Endpoint
+from target import Endpoint, User
 
 SCENARIOS: list[Scenario] = []
 REPEATS = 3
@@ -553,6 +553,33 @@ def functions_with_settings_of_their_own(wire: Wire) -> None:
     wire.ask("DROP FUNCTION pg_temp.with_settings()")
 
 
+@scenario
+def what_stays_after_an_error(wire: Wire) -> None:
+    both(
+        wire,
+        "SELECT pg_advisory_lock(6060), 1 / (length('') + 0)",
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
+        "SELECT pg_advisory_lock(6061); SELECT 1/0",
+        "SELECT pg_advisory_unlock_all()",
+        "CREATE TEMP TABLE stays (id int); COMMIT; SELECT 1/0",
+        "SELECT count(*) FROM stays",
+        "DROP TABLE stays",
+        "PREPARE stays AS SELECT 1; SELECT 1/0",
+        "EXECUTE stays",
+        "DEALLOCATE stays",
+    )
+
+
+@scenario
+def random_numbers_from_a_seed(wire: Wire) -> None:
+    wire.ask("SELECT setseed(0.25)")
+    for _ in range(3):
+        wire.ask("SELECT random()")
+    wire.ask("SET SEED TO 0.25")
+    for _ in range(3):
+        wire.ask("SELECT random()")
+
+
 # ------------------------------------------------------------------ running them
 
 
@@ -739,3 +766,35 @@ def test_two_clients_prepare_the_same_name(cluster: Cluster, start) -> None:  # 
             wire.ask("DEALLOCATE same")
             other.send(b.close_statement("same"), b.sync())
             other.until("Z")
+
+
+@pytest.mark.pooled
+def test_a_session_of_another_user_stays_with_its_client(cluster: Cluster, start) -> None:  # noqa: ANN001
+    """SET SESSION AUTHORIZATION by a superuser: visible to nobody else, whether the client resets it or leaves."""
+    cluster.sql(
+        "DO $$ BEGIN CREATE ROLE boss SUPERUSER LOGIN PASSWORD 'boss'; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+    )
+    endpoint = start(cluster, users=[User("boss", password="boss")], default_pool_size=2)
+    who = "SELECT session_user, current_user"
+
+    def connect() -> Wire:
+        return endpoint.connect("boss", "app", "boss")
+
+    with connect() as wire, connect() as other:
+        for end in ("RESET SESSION AUTHORIZATION", "SET SESSION AUTHORIZATION DEFAULT", "DISCARD ALL"):
+            wire.ask("SET SESSION AUTHORIZATION app")
+            for _ in range(4):
+                assert wire.rows(who) == [("app", "app")]
+                assert other.rows(who) == [("boss", "boss")]
+            wire.ask(end)
+            assert wire.rows(who) == [("boss", "boss")]
+        wire.ask("BEGIN; SET SESSION AUTHORIZATION app; ROLLBACK")
+        assert (wire.rows(who), other.rows(who)) == ([("boss", "boss")], [("boss", "boss")])
+        wire.ask("SET SESSION AUTHORIZATION app")
+        wire.socket.close()
+        for _ in range(4):
+            with connect() as late:
+                late.ask("BEGIN")
+                assert late.rows(who) == [("boss", "boss")]
+                assert other.rows(who) == [("boss", "boss")]
+                late.ask("COMMIT")
