@@ -1032,7 +1032,7 @@ impl<S> Link<S> {
         if named.trust != Trust::Settled {
             // Whatever it reads now is what the client gets.
             named.trust = Trust::Settling(checkout);
-        } else if check == Check::First {
+        } else if check == Check::First && !sabotage::is_on(Bug::UncheckedShape) {
             self.server.outbox.own(|buf| buf.extend_from_slice(encode::FLUSH));
             self.is_checking = true;
             return Brought::Wait;
@@ -1133,7 +1133,9 @@ impl<S> Link<S> {
                 Note::Settles(settle) => {
                     self.is_checking = false;
                     self.described.clear();
-                    self.server.prepared.doubt(settle.statement.id);
+                    if !sabotage::is_on(Bug::SkippedParse) {
+                        self.server.prepared.doubt(settle.statement.id);
+                    }
                 }
                 Note::Evicts(id) => self.server.prepared.doubt(*id),
                 // Whatever the server has now, it is not what we thought.
