@@ -28,6 +28,7 @@ pub mod cx;
 pub mod errors;
 pub mod exchange;
 pub mod inbound;
+pub mod listen;
 pub mod login;
 mod lookup;
 mod passthrough;
@@ -61,6 +62,7 @@ use crate::session::cx::{Action, Answer, Cx};
 use crate::session::errors::ClientError;
 use crate::session::exchange::{Exchange, Note, Order, What};
 use crate::session::inbound::Inbound;
+use crate::session::listen::Listening;
 use crate::session::requests::Run;
 use crate::session::server::{Readiness, Server, free_sent};
 use crate::session::startup::{Asked, Entry};
@@ -99,6 +101,8 @@ pub struct Link<S> {
     touched: Touched,
     /// DEALLOCATEs of the extended protocol that have been prepared, to be run.
     deallocating: Deallocates,
+    /// It is about to be taken out of the session's hands: what else it says is for nobody here.
+    is_parted: bool,
 }
 
 pub struct Session<S> {
@@ -118,6 +122,8 @@ pub struct Session<S> {
     pins: Effects,
     /// It has run what nobody has read, which may ask for values of sequences.
     calls_code: bool,
+    /// What it hears without a server of its own.
+    listening: Option<Box<Listening>>,
     statements: ClientStatements,
     key: CancelKey,
     /// Counts checkouts; tells a late grant from the one that is waited for.
@@ -252,6 +258,7 @@ impl<S> Session<S> {
             startup: Arc::default(),
             pins: Effects::NONE,
             calls_code: false,
+            listening: None,
             statements: ClientStatements::default(),
             key,
             checkout: 0,
@@ -310,6 +317,9 @@ impl<S> Session<S> {
     /// Something has been written: what was held back may go on.
     pub fn on_written(&mut self, side: Side, cx: &mut Cx<'_, S>) {
         self.free_sent();
+        if side == Side::Client && self.listening.is_some() {
+            self.tell_notifications(cx);
+        }
         if self.client.inbound.relay.unparsed().is_empty() {
             return;
         }
@@ -400,6 +410,7 @@ impl<S> Session<S> {
             has_said_why: false,
             touched: Touched::default(),
             deallocating: Deallocates::new(),
+            is_parted: false,
         });
         match self.state {
             State::Login(_) => self.on_login_server(link, cx),
@@ -504,7 +515,12 @@ impl<S> Session<S> {
             link.server.exchanges.iter().any(|exchange| {
                 matches!(
                     exchange.note,
-                    Note::Settings | Note::Discard | Note::Forgotten | Note::Census(_) | Note::Restores
+                    Note::Settings
+                        | Note::Discard
+                        | Note::Forgotten
+                        | Note::Census(_)
+                        | Note::Restores
+                        | Note::Listens
                 )
             })
         };
@@ -563,6 +579,10 @@ impl<S> Session<S> {
 
     pub fn is_console(&self) -> bool {
         matches!(self.state, State::Console(_))
+    }
+
+    pub fn cluster(&self) -> Option<&ServerCluster<S>> {
+        self.cluster.as_deref()
     }
 
     pub fn who(&self) -> &Who {
@@ -637,6 +657,7 @@ impl<S> Session<S> {
         self.state = State::Running(Run::new(cx.now));
         self.bring_settings(link);
         self.links[link].expire_statements(cx.now);
+        self.bring_listens(link);
         self.pump_requests(cx);
     }
 
@@ -741,6 +762,7 @@ fn discard_all<S>(server: &mut Server<S>) {
     server.prepared.clear();
     server.tainted_by = None;
     server.sequences = sequences::Sequences::Nobodys;
+    server.listens = false;
     server.settings = server.base.clone();
 }
 

@@ -15,12 +15,14 @@ use std::sync::Arc;
 
 use crate::base::bytes::{Bytes, Malformed};
 use crate::base::limits::TOUCHED_SETTINGS_MAX;
+use crate::cluster::listeners::Channels;
 use crate::cluster::settings::{Backslashes, Settings, Within, difference, literal, without_timeouts};
 use crate::cluster::statements::{Statement, statement_text};
 use crate::config::{PoolerMode, SessionTaint};
 use crate::session::cx::Cx;
 use crate::session::exchange::{Copying, Exchange, Note};
 use crate::session::inbound::Passing;
+use crate::session::listen::read_channels;
 use crate::session::requests::HOME;
 use crate::session::statements::UnnamedStatement;
 use crate::session::{Link, Session, State, send_queries};
@@ -150,6 +152,8 @@ pub(super) struct Touched {
     restores: bool,
     /// One of the resets has been done, and nothing has been undone since.
     pub has_reset: bool,
+    /// The client has been told that it listens, or no longer does.
+    pub has_listened: bool,
 }
 
 /// Which parameters were reset to what a fresh session has: for a client, what it asked for at startup.
@@ -273,7 +277,13 @@ pub struct Census {
     names: Vec<Box<str>>,
     resets: Resets,
     has_reset: bool,
+    /// It has to name the channels that it listens to.
+    names_channels: bool,
 }
+
+/// In hex, with commas between.
+const CHANNELS: &str = "(SELECT pg_catalog.string_agg(pg_catalog.encode(pg_catalog.convert_to(c, 'UTF8'), 'hex'), ',') \
+                        FROM pg_catalog.pg_listening_channels() c)";
 
 impl Census {
     /// The query whose single row `read` understands.
@@ -284,6 +294,7 @@ impl Census {
         for (pin, _, asks) in PINS {
             if self.pins.any(*pin) {
                 query.extend_from_slice(b", ");
+                let asks = if self.asks_channels(*pin) { CHANNELS } else { *asks };
                 query.extend_from_slice(asks.as_bytes());
             }
         }
@@ -307,6 +318,10 @@ impl Census {
         query
     }
 
+    fn asks_channels(&self, pin: Effects) -> bool {
+        self.names_channels && pin == Effects::LISTEN
+    }
+
     /// Reads the body of its DataRow.
     fn read<'r>(&self, row: &'r [u8]) -> Result<Found<'r>, Malformed> {
         let mut row = Bytes::new(row);
@@ -319,14 +334,21 @@ impl Census {
         };
         column()?;
         let mut pins = Effects::NONE;
+        let mut channels = None;
         for (pin, ..) in PINS {
-            if self.pins.any(*pin) && column()? == Some(b"t") {
+            if !self.pins.any(*pin) {
+                continue;
+            }
+            let value = column()?;
+            if self.asks_channels(*pin) {
+                channels = Some(read_channels(value)?);
+            } else if value == Some(b"t") {
                 pins |= *pin;
             }
         }
         let values =
             self.names.iter().map(|_| Ok((column()?, column()? == Some(b"f")))).collect::<Result<_, _>>()?;
-        Ok(Found { pins, values })
+        Ok(Found { pins, channels, values })
     }
 }
 
@@ -334,6 +356,7 @@ impl Census {
 /// session.
 struct Found<'r> {
     pins: Effects,
+    channels: Option<Channels>,
     values: Vec<(Option<&'r [u8]>, bool)>,
 }
 
@@ -499,7 +522,8 @@ impl<S> Session<S> {
     }
 
     /// A transaction is over: asks its server what of it remains. False if there is nothing to ask.
-    pub(super) fn takes_census(&mut self) -> bool {
+    pub(super) fn takes_census(&mut self, cx: &Cx<'_, S>) -> bool {
+        let names_channels = self.shares_listening(cx);
         let link = &mut self.links[HOME];
         if link.touched.is_empty() {
             return false;
@@ -509,7 +533,8 @@ impl<S> Session<S> {
             return true;
         }
         link.deallocating.clear();
-        let Touched { effects, mut names, resets, restores, has_reset } = std::mem::take(&mut link.touched);
+        let Touched { effects, mut names, resets, restores, has_reset, .. } =
+            std::mem::take(&mut link.touched);
         let server = &mut link.server;
         self.pins |= effects.and(LASTING);
         let opaque = effects.any(Effects::OPAQUE);
@@ -527,7 +552,10 @@ impl<S> Session<S> {
             }
         }
         let made = if opaque { ALL_PINS } else { effects.and(ALL_PINS) };
-        let pins = made | may_end(effects).and(self.pins);
+        let mut pins = made | may_end(effects).and(self.pins);
+        if self.listening.is_some() && effects.any(Effects::LISTEN | Effects::DISCARD) {
+            pins |= Effects::LISTEN;
+        }
         if let Resets::All { .. } = resets {
             let settings = [&self.settings, &self.startup];
             names.extend(settings.into_iter().flat_map(|settings| settings.names()).map(Box::from));
@@ -544,7 +572,7 @@ impl<S> Session<S> {
         }
         // Until it is known what was reset, the client's next statement waits.
         link.touched.restores = restores;
-        let census = Census { pins, names, resets, has_reset };
+        let census = Census { pins, names, resets, has_reset, names_channels };
         let query = census.query(&server.settings);
         send_queries(server, &[query], Note::Census(Box::new(census)));
         true
@@ -604,8 +632,17 @@ impl<S> Session<S> {
     }
 
     /// The server's answer to a census: the body of its DataRow.
-    pub(super) fn on_census(&mut self, at: usize, census: &Census, row: &[u8]) -> Result<(), Malformed> {
-        let Found { pins, values } = census.read(row)?;
+    pub(super) fn on_census(
+        &mut self,
+        at: usize,
+        census: &Census,
+        row: &[u8],
+        cx: &mut Cx<'_, S>,
+    ) -> Result<(), Malformed> {
+        let Found { mut pins, channels, values } = census.read(row)?;
+        if let Some(channels) = channels {
+            pins |= self.on_channels(at, channels, cx);
+        }
         self.pins = self.pins.without(census.pins) | pins;
         let server = &mut self.links[at].server;
         let mut wanted = (*self.settings).clone();

@@ -48,6 +48,7 @@ fn signature(name: &str, count: usize) -> Option<(&'static [Type], Type)> {
         ("length", 1) => (&[Text], Int4),
         ("pg_cancel_backend" | "pg_terminate_backend", 1) => (&[Int4], Bool),
         ("exists" | "source_is_session", 2) => (&[Text, Text], Bool),
+        ("listened_channels", 2) => (&[Text, Text], Text),
         ("pg_is_in_recovery", 0) => (&[], Bool),
         ("current_database" | "current_user" | "session_user", 0) => (&[], Name),
         _ => return None,
