@@ -262,8 +262,10 @@ impl Toy {
                 let pins = told.matches("EXISTS (").count();
                 let settings = told.matches(" pg_catalog.current_setting(").count();
                 let settings = std::iter::repeat_n([None, Some(&b"t"[..])], settings).flatten();
-                let columns =
-                    std::iter::once(None).chain(std::iter::repeat_n(Some(&b"f"[..]), pins)).chain(settings);
+                // The channels that it listens to, asked for last: none.
+                let channels = told.matches("string_agg(").map(|_| None);
+                let pins = std::iter::repeat_n(Some(&b"f"[..]), pins);
+                let columns = std::iter::once(None).chain(pins).chain(channels).chain(settings);
                 data_row(&mut self.unflushed, columns.collect::<Vec<_>>().into_iter());
                 self.complete("SELECT 1");
             }
