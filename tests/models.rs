@@ -239,10 +239,10 @@ fn prepared_statements_are_what_their_model_is() {
                         assert!(model.remove(&gone), "what goes was there");
                     }
                     assert!(model.len() < limit);
-                    prepared.insert(id);
+                    prepared.insert(id, Time::ZERO);
                     model.insert(id);
                 }
-                3..6 => assert_eq!(prepared.touch(id), model.contains(&id)),
+                3..6 => assert_eq!(prepared.touch(id, Time::ZERO), model.contains(&id)),
                 6 => {
                     prepared.remove(id);
                     model.remove(&id);
@@ -263,12 +263,12 @@ fn prepared_statements_are_what_their_model_is() {
 #[test]
 fn what_is_used_stays() {
     let mut prepared = Prepared::default();
-    (0..4).for_each(|id| prepared.insert(id));
+    (0..4).for_each(|id| prepared.insert(id, Time::ZERO));
     let first = prepared.evict(4).expect("it is full");
     for round in 0..100 {
-        prepared.insert(10 + round);
+        prepared.insert(10 + round, Time::ZERO);
         let used = (0..4).find(|id| *id != first && prepared.contains(*id));
-        used.inspect(|id| assert!(prepared.touch(*id)));
+        used.inspect(|id| assert!(prepared.touch(*id, Time::ZERO)));
         let before = prepared.len();
         let gone = prepared.evict(4).expect("it is full");
         assert_eq!(prepared.len(), before - 1);

@@ -11,6 +11,8 @@ pub enum Bug {
     SkippedParse,
     /// A socket that has been read to its end counts as read although its record layer has more.
     ForgottenRecords,
+    /// A server that has read a statement later than its client was told of it is not asked what it has read.
+    UncheckedShape,
     /// A pool takes no notice of a limit over several pools.
     IgnoredQuota,
     /// A server goes back with what it listened to for its client.

@@ -6,7 +6,7 @@
 //! connection; nothing here looks inside.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ use crate::cluster::quota::{Group, Quotas, ServerLimits, Share};
 use crate::cluster::settings::Settings;
 use crate::cluster::shared::Turn;
 use crate::config::{
-    Config, ConnectionRecovery, Database, General, PoolerMode, PreparedStatements, Role, Secret, TlsVerify,
-    User, WILDCARD,
+    Config, ConnectionRecovery, Database, General, PoolerMode, PreparedStatements, Role, Secret,
+    SessionTaint, TlsVerify, User, WILDCARD,
 };
 use crate::stats::Tally;
 
@@ -325,6 +325,10 @@ pub struct PoolConfig {
     pub recovery: ConnectionRecovery,
     pub tls: TlsVerify,
     pub prepared_limit: usize,
+    /// How long a server keeps a statement that is not used, and how far that is spread.
+    pub prepared_ttl: Option<Duration>,
+    pub prepared_ttl_jitter: Duration,
+    pub taint: SessionTaint,
 }
 
 /// The connections to one database on one host, as one user.
@@ -336,6 +340,8 @@ pub struct Pool<T> {
     /// It is there for one login, and gives this back when it and its server have gone.
     _turn: Option<Turn>,
     shelf: Mutex<Shelf<T>>,
+    /// Some client has called currval or lastval.
+    asks_for_sequences: AtomicBool,
 }
 
 /// What the lock of a pool covers.
@@ -376,7 +382,17 @@ impl<T> Pool<T> {
             not_before: Time::ZERO,
             last_failure: None,
         };
-        Pool { id, config, learnt, _turn: None, shelf: Mutex::new(shelf) }
+        let asks_for_sequences = AtomicBool::new(false);
+        Pool { id, config, learnt, _turn: None, shelf: Mutex::new(shelf), asks_for_sequences }
+    }
+
+    /// Whether its clients want to know what they took of sequences: then no server may tell one of another's.
+    pub fn asks_for_sequences(&self) -> bool {
+        self.asks_for_sequences.load(Ordering::Relaxed)
+    }
+
+    pub fn ask_for_sequences(&self) {
+        self.asks_for_sequences.store(true, Ordering::Relaxed);
     }
 
     #[cfg(test)]
@@ -808,5 +824,8 @@ pub(super) fn pool_config(config: &Config, name: &Name, user: &User, host: &Data
         recovery: general.connection_recovery,
         tls: general.tls_verify,
         prepared_limit: general.prepared_statements_limit.max(1),
+        prepared_ttl: general.prepared_statements_ttl,
+        prepared_ttl_jitter: general.prepared_statements_ttl_jitter,
+        taint: general.session_taint,
     }
 }

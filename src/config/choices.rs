@@ -80,6 +80,16 @@ choice! {
 }
 
 choice! {
+    /// What becomes of a server on which code has run that nobody has read.
+    pub enum SessionTaint {
+        /// It is reset before it serves another client.
+        Reset = "reset",
+        /// It stays with its client until that leaves or resets it itself.
+        Pin = "pin",
+    }
+}
+
+choice! {
     /// How much of each statement is parsed.
     pub enum QueryParser {
         On = "on",

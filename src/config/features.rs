@@ -40,9 +40,6 @@ const NOT_IN_USE: [(&str, &[&str]); 13] = [
             "query_parser_engine",
             "regex_parser_limit",
             "query_cache_limit",
-            // Prepared statements
-            "prepared_statements_ttl",
-            "prepared_statements_ttl_jitter",
             // Logging and metrics
             "query_log",
             "query_log_stdout",

@@ -48,6 +48,9 @@ section! {
             max_user_connections: Limit = Limit::NONE;
             /// When a server goes back to its pool: after each transaction, session or statement.
             pooler_mode: PoolerMode = PoolerMode::Transaction;
+            /// What becomes of a server after functions, DO and CALL, whose doings cannot be seen: reset gives it to others
+            /// once it has been reset; pin keeps its client there, with all that they set, until DISCARD ALL.
+            session_taint: SessionTaint = SessionTaint::Reset;
             /// How long a client waits for a server before it gets an error.
             checkout_timeout: Duration = ms(5_000);
             /// A server that was idle this long is closed, down to min_pool_size.

@@ -110,6 +110,13 @@ impl<S> Session<S> {
             }
             _ => {}
         }
+        let link = &mut self.links[at];
+        let describes = matches!(header.tag, b't' | b'T' | b'n')
+            && matches!(link.server.exchanges.front_note(), Some(Note::Settles(_)));
+        if describes && !link.read_shape(header, cx)? {
+            return Ok(false);
+        }
+        let server = &mut link.server;
         match header.tag {
             b'S' => self.on_parameter_status(at, header)?,
             b'E' => self.on_error(at, header, cx)?,
@@ -117,6 +124,11 @@ impl<S> Session<S> {
             tag => {
                 if tag == b'C' {
                     let Completed { signs, deallocates, rolls_back } = server.on_command_complete(header);
+                    let link = &mut self.links[at];
+                    if signs.any(Effects::DISCARD) {
+                        let tag = link.server.inbound.body(header).to_vec();
+                        self.on_discard(at, &tag);
+                    }
                     let link = &mut self.links[at];
                     match deallocates {
                         Deallocated::Nothing => {}
@@ -148,7 +160,7 @@ impl<S> Session<S> {
                     Outcome::Going(order) => self.pass(at, header, order),
                     Outcome::Done(exchange) => {
                         self.pass(at, header, exchange.order);
-                        self.on_done(at, exchange);
+                        self.on_done(at, exchange, cx);
                     }
                     _ => return Err(OutOfSync { tag, expected: None }),
                 }
@@ -190,7 +202,7 @@ impl<S> Session<S> {
         }
     }
 
-    fn on_done(&mut self, at: usize, exchange: Exchange) {
+    fn on_done(&mut self, at: usize, exchange: Exchange, cx: &Cx<'_, S>) {
         let link = &mut self.links[at];
         match exchange.note {
             Note::Prepares(statement) => {
@@ -198,13 +210,14 @@ impl<S> Session<S> {
                 link.parsed(statement.id);
                 link.has_prepared(statement.id);
             }
-            Note::Defines(define) if define.prepares => {
+            Note::Defines(define) => {
                 define.statement.prove();
                 link.parsed(define.statement.id);
                 link.has_prepared(define.statement.id);
             }
             Note::Unnamed(_) | Note::ForgetsUnnamed => link.unnamed_since = None,
             Note::Closes(id) => link.server.prepared.remove(id),
+            Note::Settles(settle) => self.on_described(at, &settle, cx),
             _ => {}
         }
     }
@@ -253,6 +266,7 @@ impl<S> Session<S> {
             link.server.unnamed = Unnamed::Nobodys;
         }
         self.statements.undo(&dropped);
+        self.on_plan_changed(at, header, &dropped);
         self.who.errors += 1;
         match refusal {
             Some(error) if is_syntax_error(self.links[at].server.inbound.body(header)) => {

@@ -325,8 +325,10 @@ impl<S> Server<S> {
 
     fn on_late_done(&mut self, exchange: Exchange) {
         match exchange.note {
-            Note::Prepares(statement) => self.prepared.insert(statement.id),
-            Note::Defines(define) if define.prepares => self.prepared.insert(define.statement.id),
+            Note::Prepares(statement) => self.prepared.insert(statement.id, self.request_time),
+            Note::Defines(define) => self.prepared.insert(define.statement.id, self.request_time),
+            // Nobody has looked at what it has read.
+            Note::Settles(settle) => self.prepared.doubt(settle.statement.id),
             Note::Closes(id) | Note::Evicts(id) => self.prepared.remove(id),
             _ => {}
         }
@@ -336,6 +338,7 @@ impl<S> Server<S> {
         for exchange in dropped {
             match exchange.note {
                 Note::Evicts(id) => self.prepared.doubt(id),
+                Note::Settles(ref settle) => self.prepared.doubt(settle.statement.id),
                 Note::Unnamed(_) | Note::ForgetsUnnamed => {
                     self.unnamed = Unnamed::Of { session: 0, version: 0 };
                 }

@@ -114,6 +114,10 @@ pub enum ClientError {
     },
     TooManyStatements(usize),
     UnnamedStatementLost,
+    /// A prepared statement would return something else than when it was prepared.
+    PlanChanged,
+    /// currval or lastval, on a server that may remember another client's value.
+    SequencesOfOthers,
     TransactionInStatementMode,
     TransactionInPipeline,
     SyncBehindCopy,
@@ -148,6 +152,8 @@ impl ClientError {
             | QueryTooLong { .. }
             | TooManyStatements(_)
             | UnnamedStatementLost
+            | PlanChanged
+            | SequencesOfOthers
             | Console { .. } => Error,
             _ => Fatal,
         }
@@ -164,6 +170,8 @@ impl ClientError {
             | MalformedMessage { .. } => "08P01",
             UnsupportedVersion(_)
             | Unsupported(_)
+            | PlanChanged
+            | SequencesOfOthers
             | TransactionInStatementMode
             | TransactionInPipeline
             | SyncBehindCopy => "0A000",
@@ -289,6 +297,8 @@ impl ClientError {
             UnnamedStatementLost => {
                 "the unnamed prepared statement was too long to be kept for another server connection".into()
             }
+            PlanChanged => "cached plan must not change result type".into(),
+            SequencesOfOthers => "currval and lastval could answer with another client's value here".into(),
             TransactionInStatementMode | TransactionInPipeline => {
                 "transaction blocks are not allowed in statement pooling mode".into()
             }
@@ -308,9 +318,37 @@ impl ClientError {
         }
     }
 
-    pub fn write(&self, outbox: &mut Outbox) {
-        outbox.own(|buf| error::write(buf, self.severity(), self.state(), &self.text(), self.detail(), None));
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            SequencesOfOthers => Some(
+                "Run the transaction again: from now on this pool's servers forget the values when they change clients. \
+                 INSERT … RETURNING works everywhere.",
+            ),
+            _ => None,
+        }
     }
+
+    /// The function of PostgreSQL that has this error: drivers tell it by that, and prepare anew.
+    fn routine(&self) -> Option<&'static str> {
+        matches!(self, PlanChanged).then_some(PLAN_CHANGED_ROUTINE)
+    }
+
+    pub fn write(&self, outbox: &mut Outbox) {
+        let [detail, hint] = [self.detail(), self.hint()];
+        let text = self.text();
+        outbox.own(|buf| {
+            error::write(buf, self.severity(), self.state(), &text, [detail, hint, self.routine()]);
+        });
+    }
+}
+
+const PLAN_CHANGED_ROUTINE: &str = "RevalidateCachedQuery";
+
+/// Whether a server's error says that a prepared statement would return something else than when it was prepared.
+pub fn is_plan_changed(body: &[u8]) -> bool {
+    // The message may be in any language.
+    error::field(body, b'R') == Some(PLAN_CHANGED_ROUTINE.as_bytes())
+        && error::field(body, b'C') == Some(b"0A000")
 }
 
 /// For the log and for clients. What a server says about its own login goes to clients too: it names users and

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::cluster::statements::Statement;
 use crate::session::errors::ClientError;
 use crate::session::state::{Census, Deallocates};
+use crate::session::statements::Named;
 use crate::wire::TxStatus;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,10 +46,14 @@ pub enum Note {
     Nothing,
     /// With its ParseComplete the server has the statement.
     Prepares(Arc<Statement>),
-    /// A client's name stands for a statement from here on. With `prepares`, the server has it afterwards.
+    /// A client's name stands for a statement from here on, and the server has it.
     Defines(Box<Defines>),
     /// A client's name no longer stands for the statement.
     Forgets(Box<Forgets>),
+    /// A Bind or Describe of the client's that uses a statement: its id, and the number of the client's name.
+    Uses(u64, u32),
+    /// A Describe of ours behind the Parse of a statement: which shape the server has read.
+    Settles(Box<Settles>),
     /// The server's unnamed statement becomes this version of the session's.
     Unnamed(u32),
     /// The session's unnamed statement is closed.
@@ -61,10 +66,12 @@ pub enum Note {
     Settings,
     /// A Parse of a name that is taken, which PostgreSQL refuses: the name in its error is this one.
     Taken(Box<[u8]>),
-    /// A query with DEALLOCATEs in it.
-    Deallocates(Deallocates),
+    /// A query with client's names of statements in it.
+    Names(Box<Names>),
     /// DISCARD ALL.
     Discard,
+    /// DISCARD SEQUENCES.
+    Forgotten,
     /// Asks what of a transaction remains on its server.
     Census(Box<Census>),
     /// Asks who a user is that wants to log in.
@@ -83,14 +90,29 @@ pub enum Note {
 #[derive(Clone, Debug)]
 pub struct Defines {
     pub name: Box<[u8]>,
+    pub number: u32,
     pub statement: Arc<Statement>,
-    pub prepares: bool,
 }
 
 #[derive(Clone, Debug)]
 pub struct Forgets {
     pub name: Box<[u8]>,
+    pub named: Named,
+}
+
+#[derive(Clone, Debug)]
+pub struct Settles {
     pub statement: Arc<Statement>,
+    /// The client's name for it, and its number.
+    pub name: Box<[u8]>,
+    pub number: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct Names {
+    pub deallocates: Deallocates,
+    /// The statements that it runs, by id.
+    pub uses: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -103,14 +125,14 @@ pub struct Exchange {
 impl Exchange {
     /// Whether it changes what some statement name of the client's stands for.
     fn is_about_names(&self) -> bool {
-        matches!(self.note, Note::Defines(_) | Note::Forgets(_) | Note::Deallocates(_))
+        matches!(self.note, Note::Defines(_) | Note::Forgets(_) | Note::Names(_))
     }
 
     fn is_about(&self, name: &[u8]) -> bool {
         match &self.note {
             Note::Defines(define) => *define.name == *name,
             Note::Forgets(forget) => *forget.name == *name,
-            Note::Deallocates(going) => going.iter().flatten().any(|(of, _)| **of == *name),
+            Note::Names(names) => names.deallocates.iter().flatten().any(|(of, _)| **of == *name),
             _ => false,
         }
     }
@@ -202,6 +224,12 @@ impl Exchanges {
         self.queue.iter()
     }
 
+    /// Whether the client has sent something that runs and is not over: what it does to transactions is open.
+    pub fn is_ahead(&self) -> bool {
+        let runs = |what| matches!(what, What::Query | What::Function | What::Execute | What::Sync);
+        self.queue.iter().any(|exchange| exchange.order == Order::Forward && runs(exchange.what))
+    }
+
     /// A Sync must follow before the server can be given to somebody else.
     pub fn needs_sync(&self) -> bool {
         self.batch != Batch::Closed
@@ -247,7 +275,7 @@ impl Exchanges {
     /// What the DEALLOCATE which is complete now has taken away.
     pub fn deallocated(&mut self) -> Option<(Box<[u8]>, Arc<Statement>)> {
         match &mut self.queue.front_mut()?.note {
-            Note::Deallocates(names) => names.pop_front()?,
+            Note::Names(names) => names.deallocates.pop_front()?,
             _ => None,
         }
     }

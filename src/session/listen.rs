@@ -394,7 +394,7 @@ impl<S> Session<S> {
                     let text = format!(
                         "{missed} notifications have been lost: they came faster than they were read"
                     );
-                    outbox.own(|buf| error::write(buf, Severity::Warning, "01000", &text, None, None));
+                    outbox.own(|buf| error::write(buf, Severity::Warning, "01000", &text, [None; 3]));
                 }
                 return;
             };

@@ -34,7 +34,9 @@ mod lookup;
 mod passthrough;
 mod recovery;
 mod requests;
+pub mod sequences;
 pub mod server;
+mod shape;
 mod startup;
 mod state;
 mod statements;
@@ -90,6 +92,10 @@ pub struct Link<S> {
     unnamed_since: Option<u32>,
     /// Portals bound to a COPY FROM STDIN.
     copy_portals: Vec<Box<[u8]>>,
+    /// What follows waits until the server has said what it has read of a statement.
+    is_checking: bool,
+    /// What it has said of that so far.
+    described: Vec<u8>,
     /// The client has had the server's own FATAL error.
     has_said_why: bool,
     touched: Touched,
@@ -114,6 +120,8 @@ pub struct Session<S> {
     startup: Arc<Settings>,
     /// What keeps it on its server between transactions.
     pins: Effects,
+    /// It has run what nobody has read, which may ask for values of sequences.
+    calls_code: bool,
     /// What it hears without a server of its own.
     listening: Option<Box<Listening>>,
     statements: ClientStatements,
@@ -249,6 +257,7 @@ impl<S> Session<S> {
             settings: Arc::default(),
             startup: Arc::default(),
             pins: Effects::NONE,
+            calls_code: false,
             listening: None,
             statements: ClientStatements::default(),
             key,
@@ -396,6 +405,8 @@ impl<S> Session<S> {
             batch: 0,
             unnamed_since: None,
             copy_portals: Vec::new(),
+            is_checking: false,
+            described: Vec::new(),
             has_said_why: false,
             touched: Touched::default(),
             deallocating: Deallocates::new(),
@@ -504,7 +515,12 @@ impl<S> Session<S> {
             link.server.exchanges.iter().any(|exchange| {
                 matches!(
                     exchange.note,
-                    Note::Settings | Note::Discard | Note::Census(_) | Note::Restores | Note::Listens
+                    Note::Settings
+                        | Note::Discard
+                        | Note::Forgotten
+                        | Note::Census(_)
+                        | Note::Restores
+                        | Note::Listens
                 )
             })
         };
@@ -640,6 +656,7 @@ impl<S> Session<S> {
         tally.wait_micros += waited;
         self.state = State::Running(Run::new(cx.now));
         self.bring_settings(link);
+        self.links[link].expire_statements(cx.now);
         self.bring_listens(link);
         self.pump_requests(cx);
     }
@@ -650,6 +667,8 @@ impl<S> Session<S> {
         if server.tainted_by.is_some_and(|session| session != self.id) {
             discard_all(server);
         }
+        self.bring_sequences(link);
+        let server = &mut self.links[link].server;
         if Arc::ptr_eq(&server.settings, &self.settings) || sabotage::is_on(Bug::MissedReset) {
             return;
         }
@@ -742,6 +761,7 @@ fn discard_all<S>(server: &mut Server<S>) {
     send_queries(server, &["DISCARD ALL"], Note::Discard);
     server.prepared.clear();
     server.tainted_by = None;
+    server.sequences = sequences::Sequences::Nobodys;
     server.listens = false;
     server.settings = server.base.clone();
 }

@@ -16,12 +16,12 @@ use crate::cluster::statements::{Key, NAME_PREFIX, Statement, statement_text};
 use crate::config::{PoolerMode, PreparedStatements, QuerySizeLimitAction};
 use crate::session::cx::Cx;
 use crate::session::errors::ClientError;
-use crate::session::exchange::{Copying, Defines, Exchange, Forgets, Note, Order, What};
+use crate::session::exchange::{Copying, Defines, Exchange, Forgets, Names, Note, Order, Settles, What};
 use crate::session::inbound::{Next, Passing};
 use crate::session::listen::Hold;
 use crate::session::server::Unnamed;
 use crate::session::state::{Deallocates, Renamed};
-use crate::session::statements::{UnnamedStatement, is_copy};
+use crate::session::statements::{ClientStatements, Named, Trust, UnnamedStatement, is_copy};
 use crate::session::{Link, Session, State};
 use crate::sql::effects::Effects;
 use crate::sql::outline::Outline;
@@ -245,7 +245,7 @@ impl<S> Session<S> {
             }
             let found = cx.shared.statements().find(&self.key_of(body.rest().into()));
             let Some(statement) = found.filter(|statement| statement.is_proven()) else { return false };
-            self.statements.define(name, statement);
+            self.statements.define(name, statement, Trust::Unsettled);
             encode::PARSE_COMPLETE
         } else {
             let (Ok(b'S'), Ok(name)) = (body.u8(), body.cstr()) else { return false };
@@ -393,11 +393,20 @@ impl<S> Session<S> {
 
     fn on_query(&mut self, header: Header, cx: &mut Cx<'_, S>) -> Result<Flow, ClientError> {
         if self.shares_servers() {
-            if header.frame() > GATE_BYTES_MAX {
+            let renamed = if header.frame() > GATE_BYTES_MAX {
                 self.touch_again(Outline::UNKNOWN, &[]);
+                None
             } else if !self.hold(header, cx)? {
                 return Ok(Flow::Wait);
-            } else if let Some(renamed) = self.touch_query(header) {
+            } else {
+                self.touch_query(header)
+            };
+            if let Err(error) = self.before_sequence_reads() {
+                self.client.inbound.skip(header);
+                self.refuse_query(error);
+                return Ok(Flow::Next);
+            }
+            if let Some(renamed) = renamed {
                 self.client.inbound.skip(header);
                 self.send_renamed_query(renamed);
                 return Ok(Flow::Next);
@@ -449,7 +458,9 @@ impl<S> Session<S> {
         // In a failed transaction the server looks at no name. With a batch open, an error of ours would make it ignore the
         // query: then it has to do with what the server has.
         if link.server.status != TxStatus::Failed && !link.server.exchanges.needs_sync() {
-            renamed.uses.iter().for_each(|statement| link.ensure_prepared(statement));
+            for (name, _) in &renamed.uses {
+                _ = link.bring(&mut self.statements, name, self.checkout, Check::Later);
+            }
             if link.server.exchanges.needs_sync() {
                 link.batch = link.batch.wrapping_add(1);
                 link.server.outbox.own(|buf| buf.extend_from_slice(encode::SYNC));
@@ -459,7 +470,9 @@ impl<S> Session<S> {
         self.statements.unnamed = UnnamedStatement::None;
         let link = &mut self.links[HOME];
         link.server.outbox.own(|buf| encode::query(buf, &renamed.text));
-        link.ask(Exchange::noting(What::Query, Order::Forward, Note::Deallocates(renamed.deallocates)));
+        let uses = renamed.uses.iter().map(|(_, id)| *id).collect();
+        let names = Names { deallocates: renamed.deallocates, uses };
+        link.ask(Exchange::noting(What::Query, Order::Forward, Note::Names(Box::new(names))));
         link.server.unnamed = Unnamed::Nobodys;
         self.emit_fakes();
     }
@@ -536,6 +549,7 @@ impl<S> Session<S> {
                     None => self.outline(text),
                 },
             };
+            self.links[HOME].expect_sequence_reads(outline.effects, self.id);
             if let Some(renamed) = self.rename(outline, text) {
                 let types = &parsed[text.len()..];
                 let body = [&*renamed.text, types].concat();
@@ -574,7 +588,9 @@ impl<S> Session<S> {
     fn parse_renamed(&mut self, renamed: Renamed, body: &[u8], outline: Outline) {
         let version = self.statements.keep_unnamed(body, outline, &self.settings);
         let link = &mut self.links[HOME];
-        renamed.uses.iter().for_each(|statement| link.ensure_prepared(statement));
+        for (name, _) in &renamed.uses {
+            _ = link.bring(&mut self.statements, name, self.checkout, Check::Later);
+        }
         link.deallocating.extend(renamed.deallocates);
         self.set_unnamed(version);
         let link = &mut self.links[HOME];
@@ -586,7 +602,7 @@ impl<S> Session<S> {
     fn parse_named(&mut self, name: &[u8], parsed: Box<[u8]>, cx: &mut Cx<'_, S>) -> Result<(), ClientError> {
         if let Some(existing) = self.statements.find(name).cloned() {
             // PostgreSQL refuses the name: let it, so that its transaction fails as it should.
-            self.links[HOME].ensure_prepared(&existing);
+            _ = self.links[HOME].bring(&mut self.statements, name, self.checkout, Check::Later);
             let server = &mut self.links[HOME].server;
             server.outbox.own(|buf| encode::parse(buf, existing.name.as_bytes(), &parsed));
             self.links[HOME].ask(Exchange::noting(What::Parse, Order::Forward, Note::Taken(name.into())));
@@ -602,22 +618,17 @@ impl<S> Session<S> {
             let outline = Outline::of(statement_text(&key.body), key.reading());
             cx.shared.statements().intern(key, outline)
         });
-        self.statements.define(name, statement.clone());
+        let number = self.statements.define(name, statement.clone(), Trust::Settling(self.checkout));
+        let shares_servers = self.shares_servers();
         let link = &mut self.links[HOME];
-        let has = link.has(statement.id);
-        let define = |prepares| {
-            Note::Defines(Box::new(Defines { name: name.into(), statement: statement.clone(), prepares }))
-        };
-        let ignored = if has == Has::Yes {
-            link.ask(Exchange::noting(What::Parse, Order::Fake, define(false)))
-        } else {
-            link.make_room();
-            link.parse(&statement, has, Order::Forward, define(true))
-        };
-        if let Some(ignored) = ignored {
-            self.statements.undo(&[ignored]);
+        if shares_servers {
+            link.expect_sequence_reads(statement.outline.effects, self.id);
         }
-        self.emit_fakes();
+        let define = Defines { name: name.into(), number, statement: statement.clone() };
+        let has = link.has(statement.id);
+        let note = Note::Defines(Box::new(define));
+        let ignored = link.prepare(&statement, has, (name, number), Order::Forward, note);
+        self.statements.undo(ignored.as_slice());
         Ok(())
     }
 
@@ -648,9 +659,19 @@ impl<S> Session<S> {
         if link.server.exchanges.is_open(name) || (name.is_empty() && link.is_unnamed_open()) {
             return Ok(Flow::Wait);
         }
-        let found = if name.is_empty() { None } else { self.statements.find(name) };
+        if shares_servers && let Some(statement) = self.statements.find(name) {
+            link.expect_sequence_reads(statement.outline.effects, self.id);
+        }
+        let brought = match name.is_empty() {
+            true => Brought::Ready,
+            false => link.bring(&mut self.statements, name, self.checkout, Check::First),
+        };
+        if brought == Brought::Wait {
+            return Ok(Flow::Wait);
+        }
+        let found = if name.is_empty() { None } else { self.statements.named(name) };
         let copies = match found {
-            Some(statement) => is_copy(&statement.key.body),
+            Some(named) => is_copy(&named.statement.key.body),
             None if name.is_empty() => self.statements.unnamed.is_copy(),
             None => self.statements.copies.iter().any(|copy| **copy == *name),
         };
@@ -658,10 +679,14 @@ impl<S> Session<S> {
         if copies {
             link.copy_portals.push(portal.into());
         }
-        let Some(statement) = found.cloned() else {
+        let Some(Named { statement, number, .. }) = found.cloned() else {
             let is_unnamed = name.is_empty();
             if shares_servers {
                 self.touch_unnamed(is_unnamed);
+                if let Err(error) = self.before_sequence_reads() {
+                    // The server ignores the Bind behind it.
+                    self.refuse_in_batch(error);
+                }
             }
             if is_unnamed {
                 self.ensure_unnamed();
@@ -673,15 +698,23 @@ impl<S> Session<S> {
         if shares_servers {
             self.touch_again(statement.outline, &statement.key.body);
         }
+        let refusal = match brought {
+            Brought::Refused => Some(ClientError::PlanChanged),
+            _ if shares_servers => self.before_sequence_reads().err(),
+            _ => None,
+        };
+        if let Some(error) = refusal {
+            // The server ignores the Bind behind it.
+            self.refuse_in_batch(error);
+        }
         let arrived = self.client.inbound.relay.unparsed();
         let (portal, name) = bind_names(&arrived[HEADER_BYTES..arrived.len().min(header.frame())])
             .map_err(|Malformed| ClientError::MalformedMessage { tag: b'B' })?;
         let link = &mut self.links[HOME];
-        link.ensure_prepared(&statement);
         let old = portal.len() + name.len() + 2;
         let length = header.body as usize - old + portal.len() + statement.name.len() + 2 + 4;
         // Ahead of its bytes: a Flush that goes with it must not come between them.
-        link.ask(Exchange::new(What::Bind, Order::Forward));
+        link.ask(Exchange::noting(What::Bind, Order::Forward, Note::Uses(statement.id, number)));
         link.server.outbox.own(|buf| {
             buf.push(b'B');
             buf.extend_from_slice(&(length as u32).to_be_bytes());
@@ -715,11 +748,21 @@ impl<S> Session<S> {
         if kind == b'S' {
             if name.is_empty() {
                 self.ensure_unnamed();
-            } else if let Some(statement) = self.statements.find(name).cloned() {
+            } else if self.statements.find(name).is_some() {
                 let link = &mut self.links[HOME];
-                link.ensure_prepared(&statement);
+                match link.bring(&mut self.statements, name, self.checkout, Check::First) {
+                    Brought::Ready => {}
+                    Brought::Wait => return Ok(Flow::Wait),
+                    Brought::Refused => {
+                        self.client.inbound.skip(header);
+                        self.refuse_in_batch(ClientError::PlanChanged);
+                        return Ok(Flow::Next);
+                    }
+                }
+                let Some(named) = self.statements.named(name) else { return Ok(Flow::Wait) };
+                let statement = &named.statement;
                 link.server.outbox.own(|buf| encode::describe(buf, b'S', statement.name.as_bytes()));
-                link.ask(Exchange::new(what, Order::Forward));
+                link.ask(Exchange::noting(what, Order::Forward, Note::Uses(statement.id, named.number)));
                 self.client.inbound.skip(header);
                 return Ok(Flow::Next);
             }
@@ -751,7 +794,7 @@ impl<S> Session<S> {
         } else if kind == b'S' && !self.passes_names() && !self.is_of_sql(&name) {
             // The server keeps the statement: others use it too. Closing a name that stands for nothing is no error.
             let note = match self.statements.forget(&name) {
-                Some(statement) => Note::Forgets(Box::new(Forgets { name, statement })),
+                Some(named) => Note::Forgets(Box::new(Forgets { name, named })),
                 None => Note::Nothing,
             };
             let ignored = self.links[HOME].ask(Exchange::noting(What::Close, Order::Fake, note));
@@ -891,6 +934,26 @@ impl<S> Session<S> {
     }
 }
 
+/// When it has to be known that a server gives a statement the shape that the client counts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Check {
+    /// Before the statement is used: the client may take its results for what it was once told.
+    First,
+    /// Results that describe themselves.
+    Later,
+}
+
+/// Whether a server can be sent what uses a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+enum Brought {
+    Ready,
+    /// It has been asked what it has read, and has not said.
+    Wait,
+    /// It has read something else than the client counts on.
+    Refused,
+}
+
 /// Whether a server has a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Has {
@@ -927,7 +990,7 @@ impl<S> Link<S> {
             Some((_, batch)) if *batch == self.batch => Has::Yes,
             Some(_) => Has::Perhaps,
             None if self.server.prepared.is_doubtful(id) => Has::Perhaps,
-            None if self.server.prepared.touch(id) => Has::Yes,
+            None if self.server.prepared.touch(id, self.server.request_time) => Has::Yes,
             None if self.is_evicting(id) => Has::Perhaps,
             None => Has::No,
         }
@@ -944,7 +1007,7 @@ impl<S> Link<S> {
         let takes = |going: &Deallocates| going.iter().flatten().any(|(_, statement)| statement.id == id);
         takes(&self.deallocating)
             || self.server.exchanges.iter().any(|exchange| match &exchange.note {
-                Note::Deallocates(going) => takes(going),
+                Note::Names(names) => takes(&names.deallocates),
                 _ => false,
             })
     }
@@ -954,29 +1017,74 @@ impl<S> Link<S> {
         self.server.exchanges.iter().any(|exchange| matches!(exchange.note, Note::Evicts(of) if of == id))
     }
 
-    /// Sees to it that the server has the statement, ahead of what follows.
-    fn ensure_prepared(&mut self, statement: &Arc<Statement>) {
-        let has = self.has(statement.id);
-        if has != Has::Yes && !self.server.exchanges.is_skipping() {
-            self.make_room();
-            self.parse(statement, has, Order::Swallow, Note::Prepares(statement.clone()));
+    /// Sees to it that the server has what a name of the client's stands for, in the shape that the client may count on,
+    /// ahead of what follows.
+    fn bring(
+        &mut self,
+        statements: &mut ClientStatements,
+        name: &[u8],
+        checkout: u32,
+        check: Check,
+    ) -> Brought {
+        let Some(named) = statements.named_mut(name) else { return Brought::Ready };
+        if self.is_checking {
+            return Brought::Wait;
         }
+        let has = self.has(named.statement.id);
+        match named.trust {
+            Trust::Settled if has == Has::Yes => return Brought::Ready,
+            // The server will ignore whatever it is for.
+            _ if self.server.exchanges.is_skipping() => return Brought::Ready,
+            Trust::Settling(during) if has == Has::Yes && during == checkout => return Brought::Ready,
+            Trust::Outdated if check == Check::First => {
+                named.trust = Trust::Unsettled;
+                return Brought::Refused;
+            }
+            _ => {}
+        }
+        let note = Note::Prepares(named.statement.clone());
+        self.prepare(&named.statement, has, (name, named.number), Order::Swallow, note);
+        if named.trust != Trust::Settled {
+            // Whatever it reads now is what the client gets.
+            named.trust = Trust::Settling(checkout);
+        } else if check == Check::First && !sabotage::is_on(Bug::UncheckedShape) {
+            self.server.outbox.own(|buf| buf.extend_from_slice(encode::FLUSH));
+            self.is_checking = true;
+            return Brought::Wait;
+        }
+        Brought::Ready
     }
 
-    /// Sends Parse. Where the server may have the statement already, Close goes ahead: it never fails.
-    fn parse(&mut self, statement: &Arc<Statement>, has: Has, order: Order, note: Note) -> Option<Exchange> {
+    /// Sends Parse, and asks what the server has read. Where the server may have the statement already, Close goes
+    /// ahead: it never fails. Parse comes back if the server will ignore it.
+    fn prepare(
+        &mut self,
+        statement: &Arc<Statement>,
+        has: Has,
+        (client_name, number): (&[u8], u32),
+        order: Order,
+        note: Note,
+    ) -> Option<Exchange> {
         let name = statement.name.as_bytes();
-        if has == Has::Perhaps {
+        if has != Has::Yes {
+            self.make_room();
+        }
+        if has != Has::No {
             self.server.outbox.own(|buf| encode::close(buf, b'S', name));
             let note = Note::Closes(statement.id);
             self.ask(Exchange::noting(What::Close, Order::Swallow, note));
         }
         self.server.outbox.own(|buf| encode::parse(buf, name, &statement.key.body));
         let ignored = self.ask(Exchange::noting(What::Parse, order, note));
-        if ignored.is_none() {
-            self.parsing.push((statement.id, self.batch));
+        if ignored.is_some() {
+            return ignored;
         }
-        ignored
+        self.parsing.push((statement.id, self.batch));
+        self.server.outbox.own(|buf| encode::describe(buf, b'S', name));
+        let settles = Settles { statement: statement.clone(), name: client_name.into(), number };
+        let note = Note::Settles(Box::new(settles));
+        self.ask(Exchange::noting(What::DescribeStatement, Order::Swallow, note));
+        None
     }
 
     /// The least used statement of a full server goes.
@@ -994,6 +1102,23 @@ impl<S> Link<S> {
         }
     }
 
+    /// The server is made to forget what has not been used for `prepared_statements_ttl`, ahead of anything else.
+    pub(super) fn expire_statements(&mut self, now: Time) {
+        let Some(ttl) = self.server.prepared_ttl else { return };
+        let due = self.server.prepared.expire(now, ttl);
+        if due.is_empty() {
+            return;
+        }
+        for id in due {
+            let name = format!("{NAME_PREFIX}{id}");
+            self.server.outbox.own(|buf| encode::close(buf, b'S', name.as_bytes()));
+            self.ask(Exchange::noting(What::Close, Order::Swallow, Note::Evicts(id)));
+        }
+        self.server.outbox.own(|buf| buf.extend_from_slice(encode::SYNC));
+        self.ask(Exchange::new(What::Sync, Order::Swallow));
+        self.batch = self.batch.wrapping_add(1);
+    }
+
     /// A Parse of this statement has been answered, or will not be.
     pub(super) fn parsed(&mut self, id: u64) {
         if let Some(at) = self.parsing.iter().position(|(parsing, _)| *parsing == id) {
@@ -1004,7 +1129,7 @@ impl<S> Link<S> {
     /// The server has prepared it; for how long, if a Close that makes room is on its way behind?
     pub(super) fn has_prepared(&mut self, id: u64) {
         if !self.is_evicting(id) {
-            self.server.prepared.insert(id);
+            self.server.prepared.insert(id, self.server.request_time);
         }
     }
 
@@ -1015,10 +1140,18 @@ impl<S> Link<S> {
                 Note::Prepares(statement) => {
                     self.parsed(statement.id);
                     if sabotage::is_on(Bug::SkippedParse) {
-                        self.server.prepared.insert(statement.id);
+                        self.server.prepared.insert(statement.id, self.server.request_time);
                     }
                 }
-                Note::Defines(define) if define.prepares => self.parsed(define.statement.id),
+                Note::Defines(define) => self.parsed(define.statement.id),
+                // In which shape it has the statement, if it has it, is not known.
+                Note::Settles(settle) => {
+                    self.is_checking = false;
+                    self.described.clear();
+                    if !sabotage::is_on(Bug::SkippedParse) {
+                        self.server.prepared.doubt(settle.statement.id);
+                    }
+                }
                 Note::Evicts(id) => self.server.prepared.doubt(*id),
                 // Whatever the server has now, it is not what we thought.
                 Note::Unnamed(_) | Note::ForgetsUnnamed => {

@@ -21,6 +21,7 @@ use crate::session::exchange::Exchanges;
 use crate::session::inbound::Inbound;
 use crate::session::listen::Ear;
 use crate::session::login::Login;
+use crate::session::sequences::Sequences;
 use crate::stats::Tally;
 use crate::wire::{BackendKey, TxStatus};
 
@@ -110,9 +111,13 @@ pub struct Server<S> {
     pub settings: Arc<Settings>,
     pub base: Arc<Settings>,
     pub prepared: Prepared,
+    /// How long it keeps statements that are not used.
+    pub prepared_ttl: Option<Duration>,
     pub unnamed: Unnamed,
     /// The session that may have changed what no ParameterStatus shows.
     pub tainted_by: Option<u64>,
+    /// Whose calls of nextval it remembers.
+    pub sequences: Sequences,
     /// It may listen to channels of the session's.
     pub listens: bool,
     /// Cancel requests for it that are under way: until they have ended it must not serve anybody else.
@@ -141,6 +146,10 @@ impl<S> Server<S> {
         let config = &pool.config;
         let jitter = Duration::from_millis(rng.below(config.lifetime_jitter.as_millis() as u64 + 1));
         let expires = now + config.lifetime.saturating_sub(config.lifetime_jitter / 2) + jitter;
+        let prepared_ttl = config.prepared_ttl.map(|ttl| {
+            let jitter = config.prepared_ttl_jitter.min(ttl);
+            ttl - jitter / 2 + Duration::from_millis(rng.below(jitter.as_millis() as u64 + 1))
+        });
         let login = Login::new(config, now);
         Server {
             socket,
@@ -159,8 +168,10 @@ impl<S> Server<S> {
             settings: Arc::default(),
             base: Arc::default(),
             prepared: Prepared::default(),
+            prepared_ttl,
             unnamed: Unnamed::Nobodys,
             tainted_by: None,
+            sequences: Sequences::Nobodys,
             listens: false,
             cancels: 0,
             born: now,

@@ -18,7 +18,7 @@ use crate::base::limits::TOUCHED_SETTINGS_MAX;
 use crate::cluster::listeners::Channels;
 use crate::cluster::settings::{Backslashes, Settings, Within, difference, literal, without_timeouts};
 use crate::cluster::statements::{Statement, statement_text};
-use crate::config::PoolerMode;
+use crate::config::{PoolerMode, SessionTaint};
 use crate::session::cx::Cx;
 use crate::session::exchange::{Copying, Exchange, Note};
 use crate::session::inbound::Passing;
@@ -136,7 +136,8 @@ pub type Deallocates = VecDeque<Option<(Box<[u8]>, Arc<Statement>)>>;
 #[derive(Debug, Default)]
 pub(super) struct Renamed {
     pub text: Vec<u8>,
-    pub uses: Vec<Arc<Statement>>,
+    /// The client's names of what it uses, and the ids.
+    pub uses: Vec<(Box<[u8]>, u64)>,
     pub deallocates: Deallocates,
 }
 
@@ -464,13 +465,13 @@ impl<S> Session<S> {
                 let name = value.as_deref().map(Box::from);
                 renamed.deallocates.push_back(name.zip(known.cloned()));
             }
-            let (Some(name), Some(known)) = (name, known) else { continue };
+            let (Some(name), Some(value), Some(known)) = (name, value, known) else { continue };
             // Names are pieces of the text.
             let at = name.text.as_ptr() as usize - text.as_ptr() as usize;
             renamed.text.extend_from_slice(&text[done..at]);
             renamed.text.extend_from_slice(known.name.as_bytes());
             done = at + name.text.len();
-            renamed.uses.push(known.clone());
+            renamed.uses.push((value.into(), known.id));
         }
         renamed.text.extend_from_slice(&text[done..]);
         (!renamed.uses.is_empty()).then_some(renamed)
@@ -515,7 +516,9 @@ impl<S> Session<S> {
         let user = self.pins.any(Effects::AUTHORIZATION).then_some("SET SESSION AUTHORIZATION");
         let unknown = self.pins.any(Effects::UNREADABLE).then_some("what its server would not tell");
         let lasting = self.pins.any(LASTING).then_some("what only the end of its process undoes");
-        pins.chain(user).chain(unknown).chain(lasting).collect()
+        let sequences = self.pins.any(Effects::SEQUENCE_READ).then_some("currval or lastval");
+        let code = self.pins.any(Effects::CODE).then_some("code that nobody has read");
+        pins.chain(sequences).chain(code).chain(user).chain(unknown).chain(lasting).collect()
     }
 
     /// A transaction is over: asks its server what of it remains. False if there is nothing to ask.
@@ -537,6 +540,9 @@ impl<S> Session<S> {
         let opaque = effects.any(Effects::OPAQUE);
         if opaque {
             server.tainted_by = Some(self.id);
+            if server.pool.config.taint == SessionTaint::Pin {
+                self.pins |= Effects::CODE;
+            }
         }
         if effects.any(Effects::AUTHORIZATION) || self.pins.any(Effects::AUTHORIZATION) {
             let user = |settings: &Settings| settings.reported("session_authorization").map(<[u8]>::to_vec);

@@ -6,15 +6,39 @@ use std::sync::Arc;
 use crate::base::limits::CLIENT_STATEMENTS_MAX;
 use crate::cluster::settings::Settings;
 use crate::cluster::statements::Statement;
-use crate::session::exchange::{Defines, Exchange, Forgets, Note, Order};
+use crate::session::exchange::{Defines, Exchange, Forgets, Note, Order, Settles};
 use crate::sql::outline::Outline;
 
 /// What a text does, and where that does not tell all, the text.
 pub type Described = (Outline, Box<[u8]>);
 
+/// What a name of the client's stands for.
+#[derive(Clone, Debug)]
+pub struct Named {
+    pub statement: Arc<Statement>,
+    /// Tells it apart from what the name stood for before.
+    pub number: u32,
+    pub trust: Trust,
+}
+
+/// Which shape a client has been promised for a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// None: no server has read it since the client prepared it. Tables may have changed since others did.
+    Unsettled,
+    /// None yet: in this checkout the server is reading it.
+    Settling(u32),
+    /// That of its `Statement`: a server that would now give it another must not run it.
+    Settled,
+    /// A server would: the client is to be told so once, and starts again.
+    Outdated,
+}
+
 #[derive(Debug, Default)]
 pub struct ClientStatements {
-    named: BTreeMap<Box<[u8]>, Arc<Statement>>,
+    named: BTreeMap<Box<[u8]>, Named>,
+    /// Counts what was named.
+    last_number: u32,
     pub unnamed: UnnamedStatement,
     /// Counts the client's unnamed statements.
     pub version: u32,
@@ -44,14 +68,36 @@ pub enum UnnamedStatement {
 
 impl ClientStatements {
     pub fn find(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+        self.named.get(name).map(|named| &named.statement)
+    }
+
+    pub fn named(&self, name: &[u8]) -> Option<&Named> {
         self.named.get(name)
     }
 
-    pub fn define(&mut self, name: &[u8], statement: Arc<Statement>) {
-        self.named.insert(name.into(), statement);
+    pub fn named_mut(&mut self, name: &[u8]) -> Option<&mut Named> {
+        self.named.get_mut(name)
     }
 
-    pub fn forget(&mut self, name: &[u8]) -> Option<Arc<Statement>> {
+    /// What a server has been asked about, if the name still stands for it.
+    pub fn settling_mut(&mut self, settle: &Settles) -> Option<&mut Named> {
+        self.named.get_mut(&settle.name).filter(|named| named.number == settle.number)
+    }
+
+    /// What got this number: looks through all of them.
+    pub fn numbered_mut(&mut self, number: u32) -> Option<&mut Named> {
+        self.named.values_mut().find(|named| named.number == number)
+    }
+
+    /// A name is prepared. Returns its number.
+    pub fn define(&mut self, name: &[u8], statement: Arc<Statement>, trust: Trust) -> u32 {
+        self.last_number = self.last_number.wrapping_add(1);
+        let number = self.last_number;
+        self.named.insert(name.into(), Named { statement, number, trust });
+        number
+    }
+
+    pub fn forget(&mut self, name: &[u8]) -> Option<Named> {
         self.named.remove(name)
     }
 
@@ -62,7 +108,7 @@ impl ClientStatements {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Arc<Statement>)> {
-        self.named.iter().map(|(name, statement)| (&**name, statement))
+        self.named.iter().map(|(name, named)| (&**name, &named.statement))
     }
 
     pub fn len(&self) -> usize {
@@ -85,7 +131,7 @@ impl ClientStatements {
 
     /// What EXECUTE of a name runs, whichever protocol has prepared it.
     pub fn text_by_name(&self, name: &[u8]) -> Option<Described> {
-        let extended = self.named.get(name).map(|statement| (statement.outline, statement.key.body.clone()));
+        let extended = self.find(name).map(|statement| (statement.outline, statement.key.body.clone()));
         extended.or_else(|| self.in_sql.get(name).cloned())
     }
 
@@ -129,14 +175,21 @@ impl ClientStatements {
         for exchange in dropped.iter().rev() {
             match &exchange.note {
                 Note::Defines(define) => {
-                    let Defines { name, statement, .. } = &**define;
-                    if self.named.get(name).is_some_and(|now| Arc::ptr_eq(now, statement)) {
+                    let Defines { name, number, .. } = &**define;
+                    if self.named.get(name).is_some_and(|now| now.number == *number) {
                         self.named.remove(name);
                     }
                 }
                 Note::Forgets(forget) => {
-                    let Forgets { name, statement } = &**forget;
-                    self.named.insert(name.clone(), statement.clone());
+                    let Forgets { name, named } = &**forget;
+                    self.named.insert(name.clone(), named.clone());
+                }
+                Note::Settles(settle) => {
+                    if let Some(named) = self.settling_mut(settle)
+                        && matches!(named.trust, Trust::Settling(_))
+                    {
+                        named.trust = Trust::Unsettled;
+                    }
                 }
                 // The one before it is not known any more; who binds it gets an error.
                 // One that we have sent again ourselves is still the client's.

@@ -25,15 +25,9 @@ impl Severity {
 /// Five characters as in the manual's appendix "PostgreSQL Error Codes".
 pub type SqlState = &'static str;
 
-/// Appends an ErrorResponse, or a NoticeResponse for the severities of notices.
-pub fn write(
-    buf: &mut Vec<u8>,
-    severity: Severity,
-    state: &str,
-    text: &str,
-    detail: Option<&str>,
-    hint: Option<&str>,
-) {
+/// Appends an ErrorResponse, or a NoticeResponse for the severities of notices. `more` is its detail, its hint, and the
+/// function of PostgreSQL that has this error.
+pub fn write(buf: &mut Vec<u8>, severity: Severity, state: &str, text: &str, more: [Option<&str>; 3]) {
     let tag = match severity {
         Severity::Error | Severity::Fatal => b'E',
         Severity::Notice | Severity::Warning => b'N',
@@ -48,8 +42,9 @@ pub fn write(
         field(b'V', severity.text());
         field(b'C', state);
         field(b'M', text);
-        detail.into_iter().for_each(|detail| field(b'D', detail));
-        hint.into_iter().for_each(|hint| field(b'H', hint));
+        for (code, value) in [b'D', b'H', b'R'].into_iter().zip(more) {
+            value.into_iter().for_each(|value| field(code, value));
+        }
         buf.push(0);
     });
 }
@@ -86,7 +81,7 @@ mod tests {
     #[test]
     fn round_trip() {
         let mut buf = Vec::new();
-        write(&mut buf, Severity::Fatal, "28P01", "no\0pe", None, Some("try again"));
+        write(&mut buf, Severity::Fatal, "28P01", "no\0pe", [None, Some("try again"), None]);
         let body = &buf[5..];
         assert_eq!(buf[0], b'E');
         assert_eq!(field(body, b'M'), Some(&b"no"[..]));

@@ -156,8 +156,8 @@ impl Toy {
         if name.is_empty() {
             self.statements.remove(&name);
         }
-        // PostgreSQL refuses most texts in a failed transaction here, not only at Bind. The proxy answers for a text that
-        // some server has accepted before, and lets Bind fail.
+        // PostgreSQL refuses most texts in a failed transaction here and at Describe, not only at Bind. The proxy prepares
+        // when it has to, which may be later than the client did: the same error, at another message.
         if text.starts_with(b"syntax") {
             self.unnamed_is_doubtful |= name.is_empty();
             self.fail("42601", "syntax error");
@@ -176,10 +176,6 @@ impl Toy {
             _ => self.portals.contains_key(&name),
         };
         match (body[0], known) {
-            // PostgreSQL does so for a statement that returns rows.
-            (b'S', true) if self.status == TxStatus::Failed => {
-                self.fail("25P02", "current transaction is aborted")
-            }
             (b'S', true) => {
                 message(&mut self.unflushed, b't', |buf| buf.extend_from_slice(&[0, 0]));
                 self.unflushed.extend_from_slice(encode::NO_DATA);
@@ -266,8 +262,10 @@ impl Toy {
                 let pins = told.matches("EXISTS (").count();
                 let settings = told.matches(" pg_catalog.current_setting(").count();
                 let settings = std::iter::repeat_n([None, Some(&b"t"[..])], settings).flatten();
-                let columns =
-                    std::iter::once(None).chain(std::iter::repeat_n(Some(&b"f"[..]), pins)).chain(settings);
+                // The channels that it listens to, asked for last: none.
+                let channels = told.matches("string_agg(").map(|_| None);
+                let pins = std::iter::repeat_n(Some(&b"f"[..]), pins);
+                let columns = std::iter::once(None).chain(pins).chain(channels).chain(settings);
                 data_row(&mut self.unflushed, columns.collect::<Vec<_>>().into_iter());
                 self.complete("SELECT 1");
             }
@@ -324,7 +322,7 @@ impl Toy {
     }
 
     fn refuse(&mut self, state: &str, text: &str) -> bool {
-        error::write(&mut self.unflushed, error::Severity::Error, state, text, None, None);
+        error::write(&mut self.unflushed, error::Severity::Error, state, text, [None; 3]);
         if self.status != TxStatus::Idle {
             self.status = TxStatus::Failed;
         }

@@ -5,12 +5,14 @@ The table in README.md names these scenarios.
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from pgwire import build as b
-from pgwire.client import Wire, errors_of
+from pgwire.client import Wire, errors_of, rows_of
 from postgres import Cluster
 from scenarios import Scenario, assert_same, record
-from target import Endpoint
+from target import Endpoint, User
 
 SCENARIOS: list[Scenario] = []
 REPEATS = 3
@@ -353,6 +355,231 @@ def discard(wire: Wire) -> None:
     wire.ask("DISCARD PLANS; DISCARD SEQUENCES; DISCARD TEMP")
 
 
+@scenario
+def settings_around_savepoints_and_chains(wire: Wire) -> None:
+    both(
+        wire,
+        "BEGIN",
+        "SET LOCAL work_mem = '1MB'",
+        "SAVEPOINT s",
+        "SET LOCAL work_mem = '2MB'",
+        "SET LOCAL role = app_reader",
+        "ROLLBACK TO s",
+        "SHOW work_mem",
+        "SELECT current_user",
+        "SET work_mem = '3MB'",
+        "RELEASE s",
+        "SHOW work_mem",
+        "COMMIT AND CHAIN",
+        "SHOW work_mem",
+        "SET LOCAL work_mem = '4MB'",
+        "SET app.chained = 'x'",
+        "ROLLBACK AND CHAIN",
+        "SHOW work_mem",
+        "SELECT coalesce(current_setting('app.chained', true), '')",
+        "COMMIT",
+        "SHOW work_mem",
+        "BEGIN",
+        "SAVEPOINT a",
+        "SET work_mem = '5MB'",
+        "SAVEPOINT b",
+        "RESET work_mem",
+        "SELECT 1/0",
+        "ROLLBACK TO b",
+        "COMMIT",
+        "SHOW work_mem",
+        "RESET work_mem",
+    )
+
+
+@scenario
+def settings_in_strings_of_statements(wire: Wire) -> None:
+    for sql in (
+        "SELECT set_config('work_mem', '2MB', true); SHOW work_mem",
+        "SHOW work_mem",
+        "SELECT set_config('work_mem', '3MB', false); SELECT set_config('work_mem', '4MB', true); SHOW work_mem",
+        "SHOW work_mem",
+        "SET LOCAL work_mem = '5MB'; SHOW work_mem; RESET work_mem; SHOW work_mem",
+        "SHOW work_mem",
+        "SET work_mem = '6MB'; ROLLBACK; SHOW work_mem",
+        "BEGIN; SET work_mem = '7MB'; COMMIT; SET work_mem = '8MB'; SELECT 1/0",
+        "SHOW work_mem",
+        "SET work_mem = '9MB'; BEGIN; SET work_mem = '10MB'; ROLLBACK; SHOW work_mem",
+        "SHOW work_mem",
+        "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; SHOW transaction_isolation",
+        "SHOW transaction_isolation",
+        "SET CONSTRAINTS ALL DEFERRED",
+        "BEGIN; SET CONSTRAINTS ALL IMMEDIATE; SET TRANSACTION READ ONLY; SHOW transaction_read_only; COMMIT",
+        "SHOW transaction_read_only",
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY DEFERRABLE; SHOW transaction_deferrable; COMMIT",
+        "RESET work_mem",
+    ):
+        wire.ask(sql)
+
+
+@scenario
+def sessions_of_other_users(wire: Wire) -> None:
+    both(
+        wire,
+        "SET SESSION AUTHORIZATION app_reader",
+        "SELECT current_user, session_user",
+        "SET SESSION AUTHORIZATION DEFAULT",
+        "SET LOCAL ROLE app_reader",
+        "SELECT current_user",
+        "BEGIN",
+        "SET ROLE app_reader",
+        "SAVEPOINT s",
+        "SET ROLE NONE",
+        "ROLLBACK TO s",
+        "SELECT current_user, current_setting('role')",
+        "COMMIT",
+        "SELECT current_user, current_setting('role')",
+        "RESET ALL",
+        "SELECT current_user",
+        "SET SESSION ROLE NONE",
+        "SELECT current_user",
+    )
+
+
+@scenario
+def what_transactions_undo(wire: Wire) -> None:
+    both(
+        wire,
+        "BEGIN",
+        "CREATE TEMP TABLE undone (id int)",
+        "ROLLBACK",
+        "SELECT count(*) FROM undone",
+        "BEGIN",
+        "SAVEPOINT s",
+        "CREATE TEMP TABLE undone (id int)",
+        "ROLLBACK TO s",
+        "COMMIT",
+        "SELECT count(*) FROM undone",
+        "CREATE TEMP TABLE emptied (id int) ON COMMIT DELETE ROWS",
+        "INSERT INTO emptied VALUES (1)",
+        "SELECT count(*) FROM emptied",
+        "DROP TABLE emptied",
+        "BEGIN",
+        "CREATE TEMP TABLE dropped (id int) ON COMMIT DROP",
+        "INSERT INTO dropped VALUES (1)",
+        "SELECT count(*) FROM dropped",
+        "COMMIT",
+        "SELECT count(*) FROM dropped",
+        "BEGIN",
+        "DECLARE lost CURSOR WITH HOLD FOR SELECT 1",
+        "SELECT 1/0",
+        "COMMIT",
+        "FETCH 1 FROM lost",
+        "BEGIN",
+        "DECLARE broken CURSOR WITH HOLD FOR SELECT 1 / (x - 3) FROM generate_series(1, 5) x",
+        "FETCH 1 FROM broken",
+        "COMMIT",
+        "FETCH 1 FROM broken",
+        "DECLARE kept CURSOR WITH HOLD FOR SELECT generate_series(1, 4)",
+        "BEGIN",
+        "FETCH 1 FROM kept",
+        "CLOSE kept",
+        "ROLLBACK",
+        "FETCH 1 FROM kept",
+        "BEGIN",
+        "SELECT pg_advisory_lock(8080)",
+        "SAVEPOINT s",
+        "SELECT pg_advisory_lock(8081), pg_advisory_xact_lock(8082)",
+        "ROLLBACK TO s",
+        "ROLLBACK",
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
+        "SELECT pg_advisory_unlock_all()",
+    )
+
+
+@scenario
+def prepared_in_transactions_that_are_undone(wire: Wire) -> None:
+    wire.ask("BEGIN")
+    wire.extended("SELECT 'kept'", (), "u_one")
+    wire.ask("ROLLBACK")
+    wire.send(b.bind((), "u_one"), b.execute(), b.sync())
+    wire.until("Z")
+    wire.ask("BEGIN")
+    wire.send(b.close_statement("u_one"), b.sync())
+    wire.until("Z")
+    wire.ask("ROLLBACK")
+    wire.send(b.bind((), "u_one"), b.execute(), b.sync())
+    wire.until("Z")
+    # The one behind the error is not prepared, the one before it is.
+    wire.send(b.parse("SELECT 'before'", "u_two"), b.parse("SELECT 1/0"), b.bind(), b.execute(), b.parse("SELECT 'behind'", "u_three"), b.sync())
+    wire.until("Z")
+    for name in ("u_two", "u_three"):
+        wire.send(b.bind((), name), b.execute(), b.sync())
+        wire.until("Z")
+    wire.ask("BEGIN")
+    wire.ask("PREPARE u_four AS SELECT 4")
+    wire.ask("SELECT 1/0")
+    wire.ask("EXECUTE u_four")
+    wire.ask("ROLLBACK")
+    wire.ask("EXECUTE u_four")
+    wire.ask("EXPLAIN (COSTS OFF) EXECUTE u_four")
+    wire.ask("CREATE TEMP TABLE u_made AS EXECUTE u_four")
+    wire.ask("SELECT count(*) FROM u_made")
+    wire.ask("DEALLOCATE ALL")
+    wire.ask("DROP TABLE u_made")
+    wire.ask("EXECUTE u_four")
+
+
+@scenario
+def parts_of_discard(wire: Wire) -> None:
+    wire.ask("SET work_mem = '1MB'")
+    wire.ask("CREATE TEMP TABLE d_temp (id int)")
+    wire.extended("SELECT 'prepared'", (), "d_one")
+    for part in ("PLANS", "SEQUENCES", "TEMP", "TEMPORARY"):
+        wire.ask(f"DISCARD {part}")
+        wire.ask("SELECT count(*) FROM d_temp")
+        wire.ask("SHOW work_mem")
+        wire.send(b.bind((), "d_one"), b.execute(), b.sync())
+        wire.until("Z")
+    wire.ask("BEGIN")
+    wire.ask("CREATE TEMP TABLE d_temp (id int)")
+    wire.ask("DISCARD TEMP")
+    wire.ask("ROLLBACK")
+    wire.ask("RESET work_mem")
+
+
+@scenario
+def functions_with_settings_of_their_own(wire: Wire) -> None:
+    wire.ask(
+        "CREATE OR REPLACE FUNCTION pg_temp.with_settings() RETURNS text LANGUAGE plpgsql SET work_mem = '7MB' AS "
+        "$$ BEGIN RETURN current_setting('work_mem'); END $$"
+    )
+    both(wire, "SELECT pg_temp.with_settings()", "SHOW work_mem")
+    wire.ask("DROP FUNCTION pg_temp.with_settings()")
+
+
+@scenario
+def what_stays_after_an_error(wire: Wire) -> None:
+    both(
+        wire,
+        "SELECT pg_advisory_lock(6060), 1 / (length('') + 0)",
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
+        "SELECT pg_advisory_lock(6061); SELECT 1/0",
+        "SELECT pg_advisory_unlock_all()",
+        "CREATE TEMP TABLE stays (id int); COMMIT; SELECT 1/0",
+        "SELECT count(*) FROM stays",
+        "DROP TABLE stays",
+        "PREPARE stays AS SELECT 1; SELECT 1/0",
+        "EXECUTE stays",
+        "DEALLOCATE stays",
+    )
+
+
+@scenario
+def random_numbers_from_a_seed(wire: Wire) -> None:
+    wire.ask("SELECT setseed(0.25)")
+    for _ in range(3):
+        wire.ask("SELECT random()")
+    wire.ask("SET SEED TO 0.25")
+    for _ in range(3):
+        wire.ask("SELECT random()")
+
+
 # ------------------------------------------------------------------ running them
 
 
@@ -438,3 +665,136 @@ def test_what_a_client_leaves_behind_goes_with_it(cluster: Cluster, start) -> No
         assert other.value("SELECT pg_try_advisory_lock(5512)") == "t"
         assert other.value("SELECT to_regclass('pg_temp.left_behind')") is None
         assert other.value("SHOW work_mem") == "4MB"
+
+
+@pytest.mark.pooled
+def test_code_keeps_its_client_if_it_is_to(cluster: Cluster, start) -> None:  # noqa: ANN001
+    """`session_taint = "pin"`: what a function has set is there the next time, and nobody else gets the server."""
+    cluster.sql(
+        "CREATE OR REPLACE FUNCTION set_unseen(value text) RETURNS void LANGUAGE plpgsql AS "
+        "$$ BEGIN PERFORM set_config('app.unseen', value, false); END $$",
+        database="app",
+    )
+    endpoint = start(cluster, default_pool_size=2, session_taint="pin")
+    seen = "SELECT coalesce(current_setting('app.unseen', true), '')"
+
+    def locked() -> int:
+        return sum(client["locked"] == "t" for client in endpoint.show("CLIENTS"))
+
+    with endpoint.connect() as wire, endpoint.connect() as other:
+        for value in ("one", "two"):
+            wire.ask(f"SELECT set_unseen('{value}')")
+            for _ in range(5):
+                assert other.value(seen) == ""
+                assert wire.value(seen) == value
+        assert locked() == 1
+        other.ask("DO $$ BEGIN PERFORM set_config('app.unseen', 'other', false); END $$")
+        assert (wire.value(seen), other.value(seen), locked()) == ("two", "other", 2)
+        wire.ask("DISCARD ALL")
+        assert (wire.value(seen), other.value(seen), locked()) == ("", "other", 1)
+    with endpoint.connect() as late:
+        assert late.value(seen) == ""
+
+
+@pytest.mark.pooled
+def test_statements_that_are_not_used_expire(cluster: Cluster, start) -> None:  # noqa: ANN001
+    endpoint = start(cluster, default_pool_size=1, prepared_statements_ttl=1500, prepared_statements_ttl_jitter=0)
+    with endpoint.connect() as wire:
+        for name in ("kept", "unused"):
+            assert wire.extended(f"SELECT '{name}'", (), name) == [(name,)]
+        deadline = time.monotonic() + 20
+        while (left := wire.rows("SELECT statement FROM pg_prepared_statements ORDER BY 1")) != [("SELECT 'kept'",)]:
+            assert time.monotonic() < deadline, left
+            wire.send(b.bind((), "kept"), b.execute(), b.sync())
+            assert not list(errors_of(wire.until("Z")))
+            time.sleep(0.1)
+        for name in ("unused", "kept"):
+            wire.send(b.bind((), name), b.describe_portal(), b.execute(), b.sync())
+            assert rows_of(wire.until("Z")) == [(name,)]
+
+
+@pytest.mark.pooled
+def test_no_client_meets_what_scenarios_leave(cluster: Cluster, start) -> None:  # noqa: ANN001
+    """On a pool of one, whatever a client did and however it ended, the next one finds a fresh session."""
+    endpoint = start(cluster, default_pool_size=1)
+    fresh = (
+        "SELECT current_user, session_user, current_setting('role'), pg_my_temp_schema() IN (SELECT refobjid FROM pg_depend), "
+        "(SELECT count(*) FROM pg_cursors WHERE name <> ''), "
+        "(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()), "
+        "(SELECT count(*) FROM pg_prepared_statements WHERE name NOT LIKE '\\_\\_pgdog%'), "
+        "(SELECT count(*) FROM pg_listening_channels()), "
+        "(SELECT string_agg(name || '=' || setting, ', ' ORDER BY name) FROM pg_settings "
+        " WHERE source = 'session' AND setting IS DISTINCT FROM reset_val AND name NOT IN ('application_name', 'client_encoding'))"
+    )
+    with endpoint.connect() as first:
+        wanted = first.rows(fresh)
+    for run in SCENARIOS:
+        wire = endpoint.connect(timeout=60)
+        run(wire)
+        wire.socket.close()
+        with endpoint.connect(timeout=60) as other:
+            assert other.rows(fresh) == wanted, run.__name__
+
+
+@pytest.mark.pooled
+def test_a_try_that_failed_keeps_nobody(cluster: Cluster, start) -> None:  # noqa: ANN001
+    endpoint = start(cluster, default_pool_size=1)
+    with cluster.superuser("app") as holder, endpoint.connect() as wire, endpoint.connect() as other:
+        holder.ask("SELECT pg_advisory_lock(31)")
+        assert wire.value("SELECT pg_try_advisory_lock(31)") == "f"
+        assert other.value("SELECT pg_try_advisory_lock(31)") == "f"
+        holder.ask("SELECT pg_advisory_unlock(31)")
+        assert wire.value("SELECT pg_try_advisory_lock(31)") == "t"
+        assert [client["locked"] for client in endpoint.show("CLIENTS")].count("t") == 1
+        wire.ask("SELECT pg_advisory_unlock(31)")
+        assert other.value("SELECT pg_try_advisory_lock(31)") == "t"
+
+
+@pytest.mark.pooled
+def test_two_clients_prepare_the_same_name(cluster: Cluster, start) -> None:  # noqa: ANN001
+    endpoint = start(cluster, default_pool_size=2)
+    with endpoint.connect() as wire, endpoint.connect() as other:
+        for _ in range(3):
+            wire.extended("SELECT 'mine'", (), "same")
+            other.extended("SELECT 'theirs'", (), "same")
+            assert (wire.rows("EXECUTE same"), other.rows("EXECUTE same")) == ([("mine",)], [("theirs",)])
+            wire.ask("DEALLOCATE same")
+            assert other.rows("EXECUTE same") == [("theirs",)]
+            assert list(errors_of(wire.ask("EXECUTE same"))) == ["26000"]
+            wire.ask("PREPARE same AS SELECT 'of sql'")
+            assert (wire.rows("EXECUTE same"), other.rows("EXECUTE same")) == ([("of sql",)], [("theirs",)])
+            wire.ask("DEALLOCATE same")
+            other.send(b.close_statement("same"), b.sync())
+            other.until("Z")
+
+
+@pytest.mark.pooled
+def test_a_session_of_another_user_stays_with_its_client(cluster: Cluster, start) -> None:  # noqa: ANN001
+    """SET SESSION AUTHORIZATION by a superuser: visible to nobody else, whether the client resets it or leaves."""
+    cluster.sql(
+        "DO $$ BEGIN CREATE ROLE boss SUPERUSER LOGIN PASSWORD 'boss'; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+    )
+    endpoint = start(cluster, users=[User("boss", password="boss")], default_pool_size=2)
+    who = "SELECT session_user, current_user"
+
+    def connect() -> Wire:
+        return endpoint.connect("boss", "app", "boss")
+
+    with connect() as wire, connect() as other:
+        for end in ("RESET SESSION AUTHORIZATION", "SET SESSION AUTHORIZATION DEFAULT", "DISCARD ALL"):
+            wire.ask("SET SESSION AUTHORIZATION app")
+            for _ in range(4):
+                assert wire.rows(who) == [("app", "app")]
+                assert other.rows(who) == [("boss", "boss")]
+            wire.ask(end)
+            assert wire.rows(who) == [("boss", "boss")]
+        wire.ask("BEGIN; SET SESSION AUTHORIZATION app; ROLLBACK")
+        assert (wire.rows(who), other.rows(who)) == ([("boss", "boss")], [("boss", "boss")])
+        wire.ask("SET SESSION AUTHORIZATION app")
+        wire.socket.close()
+        for _ in range(4):
+            with connect() as late:
+                late.ask("BEGIN")
+                assert late.rows(who) == [("boss", "boss")]
+                assert other.rows(who) == [("boss", "boss")]
+                late.ask("COMMIT")

@@ -172,6 +172,18 @@ class Player:
         self.ask("DEALLOCATE in_sql")
         self.ask("EXECUTE in_sql(2)")
 
+    def sequence(self) -> None:
+        asks = ["SELECT lastval()", "SELECT currval('numbers')", "SELECT nextval('numbers')"]
+        begins = self.rng.random() < 0.5
+        if begins:
+            self.ask("BEGIN")
+        for _ in range(self.rng.randint(1, 4)):
+            self.ask(self.rng.choice(asks))
+        if begins:
+            self.ask(self.rng.choice(["COMMIT", "ROLLBACK"]))
+        # What it took in a transaction is forgotten with its server; its twin has to be told.
+        self.ask("DISCARD SEQUENCES")
+
     def discard(self) -> None:
         self.ask("DISCARD ALL")
         self.probe()
@@ -191,6 +203,7 @@ TURNS: list[tuple[int, Callable[[Player], None]]] = [
     (1, Player.lock),
     (1, Player.cursor),
     (1, Player.prepare_in_sql),
+    (2, Player.sequence),
     (1, Player.discard),
 ]
 
@@ -206,11 +219,21 @@ def test_twins(cluster: Cluster, start) -> None:  # noqa: ANN001
         "GRANT app_reader TO app",
         database="app",
     )
+    for database in ("app", "app2"):
+        cluster.sql(
+            "DROP SEQUENCE IF EXISTS numbers",
+            "CREATE SEQUENCE numbers",
+            "GRANT ALL ON SEQUENCE numbers TO app",
+            database=database,
+        )
     startups = [
         {},
         {"options": "-c work_mem=999kB -c app.tenant=started", "TimeZone": "Asia/Tokyo", "application_name": "starter"},
     ]
     players = [Player(endpoint.connect(timeout=30, **given), direct.connect(database="app2", timeout=30, **given), rng) for given in startups]
+    # The first who asks makes it known that clients ask.
+    players[0].ask("SELECT lastval()")
+    players[0].ask("DISCARD SEQUENCES")
     turns = [turn for weight, turn in TURNS for _ in range(weight)]
     for at in range(ROUNDS):
         player = rng.choice(players)

@@ -22,6 +22,11 @@ static SHOWN: OnceLock<Option<u32>> = OnceLock::new();
 /// Begins the text of notices that no statement has asked for.
 pub const ASIDE: &str = "aside";
 
+const PLAN_CHANGED: Expect = Expect::Error("0A000");
+
+/// A table of one row whose columns change while clients read it.
+pub const SHAPED: &str = "shaped";
+
 /// What a client is like.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -111,6 +116,13 @@ pub struct Turn {
     pub cancel: Option<(i32, Vec<u8>)>,
 }
 
+/// The statement with which a client reads [`SHAPED`].
+#[derive(Clone, Copy, Debug, Default)]
+struct Reading {
+    is_prepared: bool,
+    columns: Option<[u8; 2]>,
+}
+
 /// Bytes to send at once, and what they must bring.
 #[derive(Debug, Default)]
 struct Stage {
@@ -143,6 +155,8 @@ pub struct SimClient {
     model: Model,
     /// What ParameterStatus has said last.
     told: BTreeMap<String, String>,
+    /// What it has prepared of the table that changes, and the columns that it was told of.
+    reader: Reading,
     key: (i32, Vec<u8>),
     units_left: u32,
     unit: u32,
@@ -187,6 +201,7 @@ impl SimClient {
             expects: VecDeque::new(),
             model: Model::new(defaults),
             told: BTreeMap::new(),
+            reader: Reading::default(),
             key: (0, Vec::new()),
             unit: 0,
             next_send: Time::ZERO,
@@ -483,6 +498,9 @@ impl SimClient {
             let mut chosen = if takes_other { other } else { usual };
             if takes_other {
                 self.model.fail();
+                if chosen.first() == Some(&PLAN_CHANGED) {
+                    self.reader.columns = None;
+                }
                 // The status behind a cancelled statement follows from the model.
                 for expect in &mut chosen {
                     if let Expect::Ready { .. } = expect {
@@ -497,6 +515,14 @@ impl SimClient {
                 Some(first) => first,
                 None => return,
             };
+        }
+        if let Expect::Shape(tag) = expected {
+            let columns = frame.body.first_chunk().copied();
+            let told = *self.reader.columns.get_or_insert(columns.unwrap_or_default());
+            if frame.tag != tag || columns != Some(told) {
+                self.wrong(format!("told of {told:?} columns, got {}", frame.print()));
+            }
+            return;
         }
         if let Err(why) = matches(&expected, frame) {
             self.wrong(format!("expected {expected:?}, got {} ({why})", frame.print()));
@@ -570,7 +596,12 @@ impl SimClient {
                 let count = 2 + self.rng.below(3);
                 self.simple(count);
             }
-            32..62 => self.batch(),
+            32..57 => self.batch(),
+            57..62 if self.model.status == b'I' => {
+                self.read_shaped();
+                goes_on = false;
+            }
+            57..62 => self.batch(),
             62..80 => self.transaction(),
             80..85 => self.portal(),
             85..90 => {
@@ -780,6 +811,35 @@ impl SimClient {
         expects.push(Expect::Row(vec![Some(id), Some(value)]));
         expects.push(Expect::Complete("SELECT 1".into()));
         expects
+    }
+
+    /// Reads the table that changes, by a statement that it prepared once: rows as it was told of, or the error.
+    fn read_shaped(&mut self) {
+        if !self.reader.is_prepared {
+            self.reader = Reading { is_prepared: true, columns: None };
+            let text = format!("select * from {SHAPED}");
+            self.waiting_stage(
+                [parse("shape", &text, &[]), sync()].concat(),
+                vec![Expect::Tag(b'1'), self.model.ready()],
+            );
+        }
+        for _ in 0..1 + self.rng.below(3) {
+            let (send, mut expects) = match self.chance(30) {
+                true => (describe(b'S', "shape"), vec![Expect::Tag(b't'), Expect::Shape(b'T')]),
+                false => (
+                    [bind("", "shape", &[], &[]), execute("", 0)].concat(),
+                    vec![Expect::Tag(b'2'), Expect::Shape(b'D'), Expect::Complete("SELECT 1".into())],
+                ),
+            };
+            expects.push(self.model.ready());
+            let refused = vec![PLAN_CHANGED, self.model.ready()];
+            self.waiting_stage([send, sync()].concat(), vec![Expect::Either(expects, refused)]);
+        }
+        if self.chance(20) {
+            self.reader.is_prepared = false;
+            let send = [close(b'S', "shape"), sync()].concat();
+            self.waiting_stage(send, vec![Expect::Tag(b'3'), self.model.ready()]);
+        }
     }
 
     fn transaction(&mut self) {
@@ -1063,6 +1123,7 @@ fn matches(expected: &Expect, frame: &Frame) -> Result<(), String> {
     let same = |equal: bool| if equal { Ok(()) } else { Err("contents".to_string()) };
     match expected {
         Expect::Tag(wanted) => tag(*wanted),
+        Expect::Shape(wanted) => tag(*wanted),
         Expect::Row(values) => {
             tag(b'D')?;
             same(frame.row()? == *values)

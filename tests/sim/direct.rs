@@ -51,6 +51,7 @@ fn run_with(
     config.users.insert("plainer".into(), Method::Plain("geheim".into()));
     config.think_max = std::time::Duration::from_micros(rng.below(3000));
     let mut server = SimPg::new(config, seed);
+    server.reshape_table("postgres", crate::client::SHAPED, seed.is_multiple_of(2));
     for number in 0..clients {
         server.create_table("postgres", &format!("t{number}"));
     }

@@ -10,6 +10,8 @@ pub enum Expect {
     /// A message of which only the tag matters.
     Tag(u8),
     Row(Vec<Option<String>>),
+    /// A RowDescription or DataRow of the table that changes: as many columns as its reader was told of, if it was.
+    Shape(u8),
     Columns(Vec<String>),
     Complete(String),
     /// With what the client has been told of [`REPORTED`] until then.

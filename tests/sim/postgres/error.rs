@@ -64,6 +64,11 @@ impl PgError {
         PgError::fatal("57P01", "terminating connection due to administrator command")
     }
 
+    /// The function of PostgreSQL that has it, where that tells it apart.
+    fn routine(&self) -> &'static str {
+        if self.message.starts_with("cached plan") { "RevalidateCachedQuery" } else { "sim" }
+    }
+
     /// The body of ErrorResponse or NoticeResponse.
     pub fn body(&self) -> Vec<u8> {
         body()
@@ -80,7 +85,7 @@ impl PgError {
             .u8(b'L')
             .text("1")
             .u8(b'R')
-            .text("sim")
+            .text(self.routine())
             .u8(0)
             .0
     }

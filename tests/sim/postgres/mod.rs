@@ -109,6 +109,22 @@ impl SimPg {
         self.shared.tables(database).insert(name.to_string(), std::rc::Rc::new(table));
     }
 
+    /// Makes a table of one row and two columns, or of one. What happens elsewhere: PostgreSQL would wait for who uses it.
+    pub fn reshape_table(&mut self, database: &str, name: &str, is_wide: bool) {
+        if self.seen().iter().any(|backend| !backend.portals.is_empty()) {
+            return;
+        }
+        let column = |name: &str, kind| sql::ColumnDef { name: name.into(), kind, key: false };
+        let mut columns = vec![column("id", value::Type::Int4)];
+        let mut row = vec![value::Value::Int(1)];
+        if is_wide {
+            columns.push(column("v", value::Type::Text));
+            row.push(value::Value::Text("wide".into()));
+        }
+        let table = store::Table { oid: self.shared.oid(), columns, rows: vec![(0, row)], view: None };
+        self.shared.tables(database).insert(name.to_string(), std::rc::Rc::new(table));
+    }
+
     /// A new connection.
     pub fn accept(&mut self) -> BackendId {
         self.next_id += 1;

@@ -36,7 +36,7 @@ use self::driver::Driver;
 use self::operator::Operator;
 use self::scene::{PG_NAME, PG_PORT, Scene};
 use self::wire::{Backstage, Line, OrderBox, Shared, Wire, WorkerNet, WorkerRegistrar, WorkerWake};
-use crate::client::{ASIDE, Plan, SimClient, Unreported, Verdict};
+use crate::client::{ASIDE, Plan, SHAPED, SimClient, Unreported, Verdict};
 use crate::guest::{Guest, Intruder};
 use crate::host::PgHost;
 use crate::hostile::{HARMS, Hostile};
@@ -133,7 +133,9 @@ impl Run {
         config.users.insert("plainer".into(), Method::Plain("geheim".into()));
         config.think_max = scene.think_max;
         config.ssl = scene.ssl;
-        let host = PgHost::new(&net, pg_address(), SimPg::new(config, seed));
+        let mut server = SimPg::new(config, seed);
+        server.reshape_table("postgres", SHAPED, false);
+        let host = PgHost::new(&net, pg_address(), server);
         net.listen(proxy_address());
 
         let shared = Shared::new(Backstage {
@@ -522,6 +524,8 @@ impl Run {
             return;
         }
         self.next_fault = now + Duration::from_micros(self.rng.below(2 * self.scene.fault_pause));
+        let is_wide = self.rng.below(2) == 0;
+        self.host.server.reshape_table("postgres", SHAPED, is_wide);
         let seen = self.host.server.seen();
         let Some(victim) = (!seen.is_empty()).then(|| &seen[self.rng.below(seen.len() as u64) as usize])
         else {

@@ -68,6 +68,11 @@ fn a_skipped_parse_believed_prepared() {
 }
 
 #[test]
+fn columns_that_a_client_was_not_told_of() {
+    find("columns that a client was not told of", Some(Bug::UncheckedShape), None);
+}
+
+#[test]
 fn a_record_layer_believed_empty() {
     find("a record layer believed empty", Some(Bug::ForgottenRecords), None);
 }
