@@ -766,6 +766,10 @@ impl<'t> Scan<'t> {
                 b"temp" | b"temporary" => temporary = true,
                 b"table" => return self.create_table(temporary),
                 b"materialized" => {
+                    self.word("view");
+                    if self.names_temporary() {
+                        self.effects |= Effects::TEMPORARY;
+                    }
                     self.calls = true;
                     return Command::CreateAs;
                 }
@@ -805,11 +809,7 @@ impl<'t> Scan<'t> {
     }
 
     fn create_table(&mut self, temporary: bool) -> Command<'t> {
-        if self.word("if") {
-            self.word("not");
-            self.word("exists");
-        }
-        let temporary = temporary || self.is_temporary_name(self.ahead());
+        let temporary = self.names_temporary() || temporary;
         self.calls = true;
         let (mut command, mut dropped) = (Command::Other, false);
         // … (columns) ON COMMIT DROP AS SELECT …
@@ -825,8 +825,8 @@ impl<'t> Scan<'t> {
                     }
                     break;
                 }
-                if self.word("commit") && self.word("drop") {
-                    dropped = true;
+                if self.word("commit") {
+                    dropped |= self.word("drop");
                     continue;
                 }
             }
@@ -836,6 +836,15 @@ impl<'t> Scan<'t> {
             self.effects |= Effects::TEMPORARY;
         }
         command
+    }
+
+    /// Whether the new relation that is named here, perhaps behind IF NOT EXISTS, is in the schema of temporary objects.
+    fn names_temporary(&mut self) -> bool {
+        if self.second_is("not") && self.word("if") {
+            self.word("not");
+            self.word("exists");
+        }
+        self.is_temporary_name(self.ahead())
     }
 
     fn alter(&mut self) -> Command<'t> {

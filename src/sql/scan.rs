@@ -290,12 +290,13 @@ impl<'t> Scan<'t> {
     /// The word with which the statement behind the list of a WITH clause begins, not the name of one of its queries.
     pub(super) fn is_verb(&self, token: Token) -> bool {
         const VERBS: [&str; 7] = ["select", "insert", "update", "delete", "merge", "values", "table"];
+        // SEARCH and CYCLE name columns.
+        const NAMING: [&str; 6] = ["with", "recursive", "by", "set", "using", "cycle"];
         let text = self.text_of(token);
         VERBS.iter().any(|verb| is_word(text, verb))
             && !self.behind_dot()
             && self.recent(1).kind != Kind::Comma
-            && !self.is_recent_word(1, "with")
-            && !self.is_recent_word(1, "recursive")
+            && !NAMING.iter().any(|word| self.is_recent_word(1, word))
     }
 
     /// Whether we are outside all parentheses.
