@@ -19,6 +19,7 @@ use crate::base::limits::KNOWN_SETTINGS_MAX;
 use crate::base::time::Time;
 use crate::cluster::clients::ClientLimits;
 use crate::cluster::demand::{Demand, TooMany};
+use crate::cluster::functions::Functions;
 use crate::cluster::lookups::Lookups;
 use crate::cluster::pool::{PoolState, Reserve};
 use crate::cluster::quota::{Group, Quotas, ServerLimits, Share};
@@ -109,6 +110,7 @@ pub struct Cluster<T> {
     /// It is there for one client, who does.
     pub replication: Option<Replication>,
     memory: Mutex<Memory>,
+    functions: Mutex<Functions>,
 }
 
 /// What a client has proved, and is good for its own login to servers: its password, its hash of it, or the keys of one
@@ -433,6 +435,11 @@ impl<T> Cluster<T> {
         memory.known.insert(asked, known);
     }
 
+    /// What its servers have said of functions.
+    pub fn functions(&self) -> MutexGuard<'_, Functions> {
+        self.functions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -593,6 +600,7 @@ impl<T> World<T> {
             replication: Some(replication),
             learnt,
             memory: Mutex::default(),
+            functions: Mutex::default(),
         })
     }
 
@@ -674,6 +682,7 @@ impl<T> Cluster<T> {
             replication: None,
             learnt,
             memory: Mutex::new(memory.unwrap_or_default()),
+            functions: Mutex::default(),
         }
     }
 }

@@ -165,7 +165,7 @@ impl<S> Session<S> {
         server.inbound.skip(header);
         let Some(Note::Census(census)) = server.exchanges.front_note() else { return Err(malformed) };
         let census = census.clone();
-        self.on_census(at, &census, &row).map_err(|_| malformed)?;
+        self.on_census(at, &census, &row, cx.now).map_err(|_| malformed)?;
         Ok(true)
     }
 

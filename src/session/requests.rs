@@ -379,10 +379,10 @@ impl<S> Session<S> {
     fn on_query(&mut self, header: Header, cx: &mut Cx<'_, S>) -> Result<Flow, ClientError> {
         if self.shares_servers() {
             if header.frame() > GATE_BYTES_MAX {
-                self.touch_again(Outline::UNKNOWN, &[]);
+                self.touch_again(Outline::UNKNOWN, &[], cx.now);
             } else if !self.hold(header, cx)? {
                 return Ok(Flow::Wait);
-            } else if let Some(renamed) = self.touch_query(header) {
+            } else if let Some(renamed) = self.touch_query(header, cx.now) {
                 self.client.inbound.skip(header);
                 self.send_renamed_query(renamed);
                 return Ok(Flow::Next);
@@ -646,7 +646,7 @@ impl<S> Session<S> {
         let Some(statement) = found.cloned() else {
             let is_unnamed = name.is_empty();
             if shares_servers {
-                self.touch_unnamed(is_unnamed);
+                self.touch_unnamed(is_unnamed, cx.now);
             }
             if is_unnamed {
                 self.ensure_unnamed();
@@ -656,7 +656,7 @@ impl<S> Session<S> {
             return Ok(Flow::Next);
         };
         if shares_servers {
-            self.touch_again(statement.outline, &statement.key.body);
+            self.touch_again(statement.outline, &statement.key.body, cx.now);
         }
         let arrived = self.client.inbound.relay.unparsed();
         let (portal, name) = bind_names(&arrived[HEADER_BYTES..arrived.len().min(header.frame())])

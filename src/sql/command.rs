@@ -248,11 +248,6 @@ impl<'t> Scan<'t> {
             _ => Command::Other,
         };
         self.finish();
-        if matches!(command, Command::Other | Command::CreateAs | Command::Drop)
-            && let Some(catalog) = self.reading().catalog
-        {
-            self.effects |= catalog.definitions();
-        }
         command
     }
 

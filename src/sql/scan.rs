@@ -4,7 +4,6 @@
 //! the tokens before it tell; a doubt is a call.
 
 use crate::sql::Reading;
-use crate::sql::catalog::Catalog;
 use crate::sql::effects::Effects;
 use crate::sql::functions;
 use crate::sql::lexer::{Kind, Lexer, Token};
@@ -43,8 +42,6 @@ pub(super) struct Scan<'t> {
     /// BEGIN ATOMIC bodies that are open.
     bodies: u32,
     set_config_calls: u32,
-    /// The catalog, if names and operators anywhere may have effects.
-    watch: Option<&'t Catalog>,
     /// Whether names before parentheses are looked at.
     pub(super) calls: bool,
     pub(super) effects: Effects,
@@ -107,7 +104,6 @@ impl<'t> Scan<'t> {
             routine: Routine::Start,
             bodies: 0,
             set_config_calls: 0,
-            watch: reading.catalog.filter(|catalog| catalog.has_relations_or_operators()),
             calls: true,
             effects: Effects::NONE,
         }
@@ -144,7 +140,7 @@ impl<'t> Scan<'t> {
                 self.bodies = 0;
                 self.set_config_calls = 0;
                 self.calls = true;
-                self.effects = self.reading.catalog.map_or(Effects::NONE, Catalog::anywhere);
+                self.effects = Effects::NONE;
                 return Some(token.start);
             }
             self.peeked = None;
@@ -192,9 +188,6 @@ impl<'t> Scan<'t> {
                 }
             },
         };
-        if self.watch.is_some() {
-            self.on_watch(token);
-        }
         match token.kind {
             Kind::Word => self.on_word(token),
             Kind::Open => self.on_open(),
@@ -270,21 +263,6 @@ impl<'t> Scan<'t> {
                 _ => Routine::No,
             };
         }
-    }
-
-    /// Names and operators that the catalog knows to have effects, whatever they are used for here.
-    #[cold]
-    fn on_watch(&mut self, token: Token) {
-        let Some(catalog) = self.watch else { return };
-        let effects = match token.kind {
-            Kind::Operator => catalog.operator(self.text_of(token)),
-            Kind::Word | Kind::Quoted | Kind::UnicodeQuoted => match Name::of(self.text(), token).value() {
-                Some(name) => catalog.relation(&name),
-                None => Effects::UNKNOWN_FUNCTION,
-            },
-            _ => return,
-        };
-        self.effects |= effects;
     }
 
     /// The word with which the statement behind the list of a WITH clause begins, not the name of one of its queries.
@@ -533,8 +511,10 @@ impl<'t> Scan<'t> {
             true => functions::find(value),
             false => None,
         };
-        let of_users = self.reading.catalog.and_then(|catalog| catalog.function(value));
-        self.effects |= functions::united(own, of_users);
+        self.effects |= own.unwrap_or_else(|| {
+            let harmless = self.reading.catalog.is_some_and(|catalog| catalog.is_harmless(value));
+            if harmless { Effects::NONE } else { Effects::UNKNOWN_FUNCTION }
+        });
     }
 
     /// Whether the token before a name, `back` tokens ago, says that it is not the name of a function to be called.

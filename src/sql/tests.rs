@@ -1,6 +1,5 @@
 //! Tables of statements.
 
-use super::catalog::{Catalog, Thing};
 use super::command::{Command, Copy, Discard, Isolation, Scope, Set, Tags, TransactionModes, Value};
 use super::effects::Effects;
 use super::lexer::{Kind, Lexer};
@@ -222,45 +221,6 @@ fn calls_of_unknown_functions() {
         assert!(effects.any(Effects::UNKNOWN_FUNCTION), "{text}: {effects:?}");
     }
 }
-
-#[test]
-fn effects_that_the_catalog_tells() {
-    let mut catalog = Catalog::default();
-    catalog.add(Thing::Function, b"free", Effects::NONE);
-    catalog.add(Thing::Function, b"loud", Effects::NOTIFY);
-    catalog.add(Thing::Function, b"loud", Effects::SETTING);
-    catalog.add(Thing::Function, b"lower", Effects::SESSION_LOCK);
-    catalog.add(Thing::Function, b"query_to_xml", Effects::NONE);
-    catalog.add(Thing::Relation, b"Audited", Effects::SETTING);
-    catalog.add(Thing::Relation, b"serial", Effects::SEQUENCE);
-    catalog.add(Thing::Operator, b"@@@", Effects::TEMPORARY);
-    catalog.add_to_definitions(Effects::LISTEN);
-    let reading = Reading { catalog: Some(&catalog), ..Reading::default() };
-    for (text, wanted) in [
-        ("SELECT free(1), upper('a')", "NONE"),
-        ("SELECT public.FREE(1)", "NONE"),
-        ("SELECT free(1), made_since(2)", "UNKNOWN_FUNCTION"),
-        ("SELECT loud(1)", "SETTING | NOTIFY"),
-        ("SELECT lower('A')", "SESSION_LOCK"),
-        ("SELECT query_to_xml('x')", "UNKNOWN_FUNCTION"),
-        ("SELECT pg_catalog.\"lower\"('A')", "SESSION_LOCK"),
-        ("INSERT INTO s.\"Audited\" VALUES (1)", "SETTING"),
-        ("INSERT INTO audited VALUES (1)", "NONE"),
-        ("INSERT INTO serial VALUES (1)", "NONE"),
-        ("SELECT 1 @@@ 2", "TEMPORARY"),
-        ("DROP TABLE t", "LISTEN"),
-        ("SELECT U&\"t\"", "UNKNOWN_FUNCTION"),
-    ] {
-        let found: Vec<_> = statements(text.as_bytes(), reading).collect();
-        assert_eq!((found.len(), &*format!("{:?}", found[0].effects)), (1, wanted), "{text}");
-    }
-    let mut catalog = Catalog::default();
-    catalog.add_anywhere(Effects::SETTING);
-    let found = statements(b"SELECT 1", Reading { catalog: Some(&catalog), ..Reading::default() }).next();
-    assert_eq!(found.map(|statement| statement.effects), Some(Effects::SETTING));
-}
-
-// ---- commands
 
 fn name(text: &str) -> Option<Name<'_>> {
     let token = Lexer::new(text.as_bytes(), true).next_token().unwrap();

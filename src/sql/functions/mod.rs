@@ -32,14 +32,6 @@ pub fn find(name: &[u8]) -> Option<Effects> {
     }
 }
 
-/// The effects of a call that may mean PostgreSQL's own function or one of the users'; none: there is none.
-pub fn united(own: Option<Effects>, of_users: Option<Effects>) -> Effects {
-    match (own, of_users) {
-        (None, None) => Effects::UNKNOWN_FUNCTION,
-        _ => own.unwrap_or_default() | of_users.unwrap_or_default(),
-    }
-}
-
 /// FNV-1a, folded: a table of fixed words need not fear floods.
 const fn hash(name: &[u8]) -> usize {
     let (mut hash, mut at) = (0x811c_9dc5_u32, 0);
