@@ -1,4 +1,4 @@
-//! What the servers of one database have said of functions that are not PostgreSQL's own, for a time.
+//! What the servers of one database have said of functions that are not PostgreSQL's own, for a time. All its pools share it.
 //!
 //! A function may be made, or made anew, at any time. What a client of ours defines makes all be forgotten, when it is sent
 //! and again when its transaction is over; an answer that was asked for before that is not taken. What is defined

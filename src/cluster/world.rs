@@ -60,12 +60,30 @@ pub struct World<T> {
 pub(super) struct PoolIds {
     last: AtomicU64,
     quotas: Arc<Quotas>,
+    /// By host, port and database on the server.
+    functions: Mutex<BTreeMap<Place, Weak<Mutex<Functions>>>>,
 }
+
+type Place = (Box<str>, u16, Box<str>);
 
 impl PoolIds {
     pub(super) fn make<T>(&self, config: PoolConfig, learnt: Arc<Learnt>, workers: usize) -> Arc<Pool<T>> {
         let (id, share) = self.next(&config);
-        Arc::new(Pool::new(id, config, learnt, workers, share))
+        let functions = self.functions_of(&config);
+        Arc::new(Pool { functions, ..Pool::new(id, config, learnt, workers, share) })
+    }
+
+    /// What is known of the functions of a database, whoever asks.
+    fn functions_of(&self, config: &PoolConfig) -> Arc<Mutex<Functions>> {
+        let place = (config.host.clone(), config.port, config.server_database.clone());
+        let mut all = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(functions) = all.get(&place).and_then(Weak::upgrade) {
+            return functions;
+        }
+        all.retain(|_, functions| functions.strong_count() > 0);
+        let functions = Arc::default();
+        all.insert(place, Arc::downgrade(&functions));
+        functions
     }
 
     /// For one login, in nobody's list.
@@ -110,7 +128,6 @@ pub struct Cluster<T> {
     /// It is there for one client, who does.
     pub replication: Option<Replication>,
     memory: Mutex<Memory>,
-    functions: Mutex<Functions>,
 }
 
 /// What a client has proved, and is good for its own login to servers: its password, its hash of it, or the keys of one
@@ -332,6 +349,8 @@ pub struct Pool<T> {
     learnt: Arc<Learnt>,
     /// It is there for one login, and gives this back when it and its server have gone.
     _turn: Option<Turn>,
+    /// Its database's.
+    functions: Arc<Mutex<Functions>>,
     shelf: Mutex<Shelf<T>>,
 }
 
@@ -373,7 +392,7 @@ impl<T> Pool<T> {
             not_before: Time::ZERO,
             last_failure: None,
         };
-        Pool { id, config, learnt, _turn: None, shelf: Mutex::new(shelf) }
+        Pool { id, config, learnt, _turn: None, functions: Arc::default(), shelf: Mutex::new(shelf) }
     }
 
     /// What a login to its servers may use now.
@@ -388,6 +407,11 @@ impl<T> Pool<T> {
     /// Until a client has logged in, there is nothing to log in to servers with.
     pub fn awaits_client(&self) -> bool {
         self.config.server_password.is_none() && self.config.learns && self.learnt.is_empty()
+    }
+
+    /// What servers of its database have said of functions.
+    pub fn functions(&self) -> MutexGuard<'_, Functions> {
+        self.functions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The pool's state. A panic elsewhere does not make it unusable: every change of it is complete.
@@ -433,11 +457,6 @@ impl<T> Cluster<T> {
             memory.known.clear();
         }
         memory.known.insert(asked, known);
-    }
-
-    /// What its servers have said of functions.
-    pub fn functions(&self) -> MutexGuard<'_, Functions> {
-        self.functions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -600,7 +619,6 @@ impl<T> World<T> {
             replication: Some(replication),
             learnt,
             memory: Mutex::default(),
-            functions: Mutex::default(),
         })
     }
 
@@ -682,7 +700,6 @@ impl<T> Cluster<T> {
             replication: None,
             learnt,
             memory: Mutex::new(memory.unwrap_or_default()),
-            functions: Mutex::default(),
         }
     }
 }

@@ -403,9 +403,7 @@ impl<S> Session<S> {
         let link = &mut self.links[HOME];
         if is_definition(statement.text) && !statement.effects.any(Effects::TEMPORARY) {
             link.touched.defines = true;
-            if let Some(cluster) = &self.cluster {
-                cluster.functions().forget();
-            }
+            link.server.pool.functions().forget();
         }
         if statement.effects.any(Effects::SETTING | Effects::DISCARD) {
             link.touched.add_settings(statement);
@@ -440,12 +438,12 @@ impl<S> Session<S> {
     /// A text with these effects is about to be run. Calls of functions that the database says are harmless have none; of
     /// those that it was not asked about it is asked when the transaction is over.
     fn touch_with(&mut self, effects: Effects, text: &[u8], now: Time) {
-        let touched = &mut self.links[HOME].touched;
-        touched.effects |= effects.without(Effects::UNKNOWN_FUNCTION);
+        let link = &mut self.links[HOME];
+        link.touched.effects |= effects.without(Effects::UNKNOWN_FUNCTION);
         if !effects.any(Effects::UNKNOWN_FUNCTION) {
             return;
         }
-        let catalog = self.cluster.as_ref().map(|cluster| cluster.functions().at(now)).unwrap_or_default();
+        let catalog = link.server.pool.functions().at(now);
         let reading = Reading { catalog: Some(&catalog), ..self.reading() };
         // Whoever did not keep the text has nothing to look at.
         let unknown = text.is_empty() || Outline::of(text, reading).effects.any(Effects::UNKNOWN_FUNCTION);
@@ -555,10 +553,8 @@ impl<S> Session<S> {
     pub(super) fn takes_census(&mut self) -> bool {
         let link = &mut self.links[HOME];
         // Before this, others were told of the functions that there were before.
-        if std::mem::take(&mut link.touched.defines)
-            && let Some(cluster) = &self.cluster
-        {
-            cluster.functions().forget();
+        if std::mem::take(&mut link.touched.defines) {
+            link.server.pool.functions().forget();
         }
         if link.touched.is_empty() {
             return false;
@@ -576,14 +572,12 @@ impl<S> Session<S> {
         let mut generation = Generation::default();
         if opaque {
             server.tainted_by = Some(self.id);
-            if let Some(cluster) = &self.cluster {
-                let mut functions = cluster.functions();
-                // Code that nobody has read may have made some.
-                if effects.any(Effects::CODE | Effects::UNREADABLE) {
-                    functions.forget();
-                }
-                generation = functions.generation();
+            let mut functions = server.pool.functions();
+            // Code that nobody has read may have made some.
+            if effects.any(Effects::CODE | Effects::UNREADABLE) {
+                functions.forget();
             }
+            generation = functions.generation();
         }
         if effects.any(Effects::AUTHORIZATION) || self.pins.any(Effects::AUTHORIZATION) {
             let user = |settings: &Settings| settings.reported("session_authorization").map(<[u8]>::to_vec);
@@ -678,10 +672,8 @@ impl<S> Session<S> {
         now: Time,
     ) -> Result<(), Malformed> {
         let Found { pins, values, harmless } = census.read(row)?;
-        if let Some(cluster) = &self.cluster {
-            let answers = census.calls.iter().map(|name| &**name).zip(harmless);
-            cluster.functions().learn(census.generation, answers, now);
-        }
+        let answers = census.calls.iter().map(|name| &**name).zip(harmless);
+        self.links[at].server.pool.functions().learn(census.generation, answers, now);
         self.pins = self.pins.without(census.pins) | pins;
         let server = &mut self.links[at].server;
         let mut wanted = (*self.settings).clone();
