@@ -158,10 +158,15 @@ pub(super) struct Touched {
     restores: bool,
     /// One of the resets has been done, and nothing has been undone since.
     pub has_reset: bool,
-    /// Functions that were called and of which nothing is known.
-    calls: Vec<Box<str>>,
     /// Functions may have been made, or made anew.
     defines: bool,
+    /// Functions that were called and of which nothing is known. Few transactions have any, and all have this.
+    calls: Option<Box<Calls>>,
+}
+
+#[derive(Debug, Default)]
+struct Calls {
+    names: Vec<Box<str>>,
 }
 
 /// Which parameters were reset to what a fresh session has: for a client, what it asked for at startup.
@@ -450,7 +455,8 @@ impl<S> Session<S> {
         let touched = &mut self.links[HOME].touched;
         if unknown {
             touched.effects |= Effects::UNKNOWN_FUNCTION;
-            catalog.ask_about(text, reading.conforming_strings, &mut touched.calls);
+            let calls = touched.calls.get_or_insert_default();
+            catalog.ask_about(text, reading.conforming_strings, &mut calls.names);
         }
     }
 
@@ -604,6 +610,7 @@ impl<S> Session<S> {
         }
         // Until it is known what was reset, the client's next statement waits.
         link.touched.restores = restores;
+        let calls = calls.map(|calls| calls.names).unwrap_or_default();
         let census = Census { pins, names, resets, has_reset, calls, generation };
         let query = census.query(&server.settings);
         send_queries(server, &[query], Note::Census(Box::new(census)));

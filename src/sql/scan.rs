@@ -268,13 +268,17 @@ impl<'t> Scan<'t> {
     /// The word with which the statement behind the list of a WITH clause begins, not the name of one of its queries.
     pub(super) fn is_verb(&self, token: Token) -> bool {
         const VERBS: [&str; 7] = ["select", "insert", "update", "delete", "merge", "values", "table"];
-        // SEARCH and CYCLE name columns.
-        const NAMING: [&str; 6] = ["with", "recursive", "by", "set", "using", "cycle"];
         let text = self.text_of(token);
+        // SEARCH and CYCLE name columns, which may be called as their own words are: `BY delete`, but `SET by DELETE`. A
+        // doubt is a verb: behind it calls count.
+        let names_column =
+            |back| ["by", "set", "using", "cycle"].iter().any(|word| self.is_recent_word(back, word));
         VERBS.iter().any(|verb| is_word(text, verb))
             && !self.behind_dot()
             && self.recent(1).kind != Kind::Comma
-            && !NAMING.iter().any(|word| self.is_recent_word(1, word))
+            && !self.is_recent_word(1, "with")
+            && !(self.is_recent_word(1, "recursive") && self.is_recent_word(2, "with"))
+            && (!names_column(1) || names_column(2))
     }
 
     /// Whether we are outside all parentheses.

@@ -196,6 +196,8 @@ fn calls_of_unknown_functions() {
         "INSERT INTO t (a) VALUES (1) RETURNING WITH (OLD AS o) f(1)",
         "WITH a AS (SELECT f(1)) SELECT 1",
         "WITH a AS (SELECT 1) SELECT f(1)",
+        "WITH RECURSIVE a AS (SELECT 1) SEARCH DEPTH FIRST BY delete SET recursive SELECT 1 WHERE f(1)",
+        "WITH RECURSIVE a AS (SELECT 1) CYCLE b SET by USING set SELECT 1 WHERE f(1)",
         "WITH a AS (SELECT 1) (SELECT f(1))",
         "INSERT INTO t WITH a(b) AS (SELECT 1) SELECT f(1)",
         "SELECT a IS JSON WITH UNIQUE AS x, f(1) FROM t",
