@@ -17,6 +17,7 @@ pub enum Command {
 pub enum Show {
     Clients,
     Config,
+    Listeners,
     Pools,
     Servers,
     Stats,
@@ -59,7 +60,6 @@ const SHOW_NOT_YET: &[&str] = &[
     "MIRRORS",
     "INSTANCE_ID",
     "LISTS",
-    "LISTENERS",
     "REPLICATION",
     "REPLICATION_SLOTS",
     "SCHEMA_SYNC",
@@ -95,6 +95,7 @@ fn show(words: &[&str]) -> Result<Command, Fault> {
     let show = match what.to_ascii_uppercase().as_str() {
         "CLIENTS" => Show::Clients,
         "CONFIG" => Show::Config,
+        "LISTENERS" => Show::Listeners,
         "POOLS" => Show::Pools,
         "SERVERS" => Show::Servers,
         "STATS" => Show::Stats,

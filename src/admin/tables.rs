@@ -1,6 +1,7 @@
 //! The console's tables.
 
 use crate::admin::command::Show;
+use crate::cluster::listeners;
 use crate::stats::Tally;
 use crate::wire::encode::{self, Column, ColumnType};
 
@@ -81,6 +82,7 @@ pub struct Snapshot {
     pub servers: Vec<ServerRow>,
     pub pools: Vec<PoolRow>,
     pub config: Vec<(String, String)>,
+    pub listeners: Vec<listeners::Row>,
     /// Wall-clock seconds since 1970, for columns that show a time of day.
     pub now_unix: u64,
 }
@@ -93,6 +95,7 @@ pub fn render(show: Show, only: &[String], snapshot: &Snapshot) -> Result<Vec<u8
         Show::Pools => pools(snapshot),
         Show::Stats => stats(snapshot),
         Show::Config => config(snapshot),
+        Show::Listeners => listeners(snapshot),
         Show::Version => version(),
     };
     let mut picked: Vec<usize> = (0..columns.len()).collect();
@@ -332,6 +335,18 @@ fn config(snapshot: &Snapshot) -> Table {
     })
 }
 
+fn listeners(snapshot: &Snapshot) -> Table {
+    table!(snapshot.listeners.iter(), row => {
+        "database" Text: row.database,
+        "user" Text: row.user,
+        "shard" Int8: row.shard,
+        "channel" Text: row.channel,
+        "listeners" Int8: row.listeners,
+        "received" Int8: row.received,
+        "dropped" Int8: row.dropped,
+    })
+}
+
 fn version() -> Table {
     let version = format!("PgDog v{}", env!("CARGO_PKG_VERSION"));
     table!([version].into_iter(), row => { "version" Text: row, })
@@ -364,7 +379,8 @@ mod tests {
             render(Show::Clients, &["nope".into()], &snapshot),
             Err("column \"nope\" does not exist".into())
         );
-        for show in [Show::Clients, Show::Config, Show::Pools, Show::Servers, Show::Stats, Show::Version] {
+        let all = [Show::Clients, Show::Config, Show::Listeners, Show::Pools, Show::Servers, Show::Stats];
+        for show in all.into_iter().chain([Show::Version]) {
             assert!(render(show, &[], &snapshot).is_ok());
         }
     }

@@ -106,3 +106,9 @@ pub const KNOWN_FUNCTIONS_TTL: Duration = Duration::from_secs(60);
 
 /// Parameters that one transaction sets; beyond it the server is reset.
 pub const TOUCHED_SETTINGS_MAX: usize = 256;
+/// Channels of one client that the listening connection of its database listens to; with more it keeps its server.
+pub const LISTENS_MAX: usize = 1000;
+/// Own notifications that a client has been told of and that the listening connection has not brought yet.
+pub const ECHOES_MAX: usize = 1000;
+/// PostgreSQL's payloads are shorter than 8000 bytes, and names than 64.
+pub const NOTIFICATION_BYTES_MAX: usize = 16 * 1024;

@@ -20,6 +20,7 @@ use crate::base::time::Time;
 use crate::cluster::clients::ClientLimits;
 use crate::cluster::demand::{Demand, TooMany};
 use crate::cluster::functions::Functions;
+use crate::cluster::listeners::{APPLICATION_NAME, Channels, Listener, Listeners, Need};
 use crate::cluster::lookups::Lookups;
 use crate::cluster::pool::{PoolState, Reserve};
 use crate::cluster::quota::{Group, Quotas, ServerLimits, Share};
@@ -50,7 +51,9 @@ pub struct World<T> {
     lookups: Mutex<Lookups>,
     /// Of all worlds.
     demand: Arc<Demand<T>>,
-    /// The pools of single clients, of all worlds.
+    /// Of all worlds.
+    pub listeners: Arc<Listeners<T>>,
+    /// The pools of single clients, and of connections that listen, of all worlds.
     private: Arc<Mutex<Vec<Weak<Pool<T>>>>>,
     pool_ids: Arc<PoolIds>,
 }
@@ -325,6 +328,8 @@ pub struct PoolConfig {
     pub server_settings: Vec<(Box<str>, Box<str>)>,
     /// What the one client that it is for has asked for in its startup packet.
     pub startup: StartupSettings,
+    /// Its one server listens for clients, and serves none.
+    pub listens: bool,
     pub size: usize,
     pub min_size: usize,
     pub reserve: Reserve,
@@ -393,6 +398,12 @@ impl<T> Pool<T> {
             last_failure: None,
         };
         Pool { id, config, learnt, _turn: None, functions: Arc::default(), shelf: Mutex::new(shelf) }
+    }
+
+    #[cfg(test)]
+    pub fn for_tests(id: u64, config: PoolConfig) -> Pool<T> {
+        let share = Arc::<Quotas>::default().share(id, "", "");
+        Pool::new(id, config, Arc::default(), 1, share)
     }
 
     /// What a login to its servers may use now.
@@ -487,6 +498,7 @@ impl<T> World<T> {
             quotas: pool_ids.quotas.clone(),
             lookups: Mutex::default(),
             demand,
+            listeners: previous.map(|world| world.listeners.clone()).unwrap_or_default(),
             private: previous.map(|world| world.private.clone()).unwrap_or_default(),
             pool_ids,
         };
@@ -597,10 +609,7 @@ impl<T> World<T> {
             ..config.clone()
         };
         let learnt = cluster.learnt.clone();
-        let pool = self.pool_ids.make(config, learnt.clone(), self.config.general.workers.max(1));
-        let mut private = self.private();
-        private.retain(|pool| pool.strong_count() > 0);
-        private.push(Arc::downgrade(&pool));
+        let pool = self.private_pool(config, learnt.clone());
         Some(Cluster {
             name: cluster.name.clone(),
             passwords: Passwords::default(),
@@ -620,6 +629,47 @@ impl<T> World<T> {
             learnt,
             memory: Mutex::default(),
         })
+    }
+
+    /// From now on `who`, a client of this cluster, wants to listen to these channels alone.
+    pub fn listen(&self, cluster: &Cluster<T>, who: Listener, channels: Channels) -> Vec<Need<T>> {
+        let Some(pool) = cluster.pools.first() else { return Vec::new() };
+        let text = |text: &str| Box::from(text.as_bytes());
+        let startup = vec![
+            ("application_name".into(), text(APPLICATION_NAME)),
+            ("client_encoding".into(), text("UTF8")),
+        ];
+        let config = PoolConfig {
+            startup,
+            size: 1,
+            min_size: 0,
+            reserve: Reserve::default(),
+            listens: true,
+            ..pool.config.clone()
+        };
+        let make = || self.private_pool(config.clone(), pool.learnt.clone());
+        self.listeners.listen(&config, make, who, channels)
+    }
+
+    /// Whether there is a pool for the same database on the same server.
+    pub fn has_target(&self, of: &PoolConfig) -> bool {
+        let mut has = false;
+        self.for_each_pool(|pool| {
+            let config = &pool.config;
+            has |= !config.listens
+                && (&config.host, config.port, &config.server_database)
+                    == (&of.host, of.port, &of.server_database);
+        });
+        has
+    }
+
+    /// A pool that no cluster has.
+    fn private_pool(&self, config: PoolConfig, learnt: Arc<Learnt>) -> Arc<Pool<T>> {
+        let pool = self.pool_ids.make(config, learnt, self.config.general.workers.max(1));
+        let mut private = self.private();
+        private.retain(|pool| pool.strong_count() > 0);
+        private.push(Arc::downgrade(&pool));
+        pool
     }
 
     fn private(&self) -> MutexGuard<'_, Vec<Weak<Pool<T>>>> {
@@ -769,6 +819,7 @@ pub(super) fn pool_config(config: &Config, name: &Name, user: &User, host: &Data
         server_password: effective.server_password,
         server_settings,
         startup: StartupSettings::new(),
+        listens: false,
         size: effective.pool_size.max(1),
         min_size: effective.min_pool_size.min(effective.pool_size.max(1)),
         reserve: Reserve { size: effective.reserve_pool_size, after: general.reserve_pool_timeout },

@@ -57,10 +57,9 @@ const NOT_IN_USE: [(&str, &[&str]); 13] = [
             "dns_ttl",
             "broadcast_address",
             "broadcast_port",
-            // Mirroring, LISTEN
+            // Mirroring
             "mirror_queue",
             "mirror_exposure",
-            "pub_sub_channel_size",
             // Sharding
             "cross_shard_disabled",
             "dry_run",

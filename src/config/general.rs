@@ -242,7 +242,7 @@ section! {
             mirror_exposure: f32 = 1.0;
         }
         "LISTEN and NOTIFY" {
-            /// Notifications that may wait for a slow client; 0 leaves LISTEN and NOTIFY to the server.
+            /// Notifications that may wait for a slow client; 0: a client that listens keeps its server.
             pub_sub_channel_size: usize = 0;
         }
         "Sharding" {

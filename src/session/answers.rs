@@ -10,6 +10,7 @@ use crate::session::cx::{Action, Cx, Discard};
 use crate::session::errors::ClientError;
 use crate::session::exchange::{Copying, Exchange, Note, Order, OutOfSync, Outcome, What};
 use crate::session::inbound::{Next, Passing};
+use crate::session::listen::Hold;
 use crate::session::login::parameter;
 use crate::session::requests::{HOME, Leaving};
 use crate::session::server::{Server, Unnamed};
@@ -22,7 +23,7 @@ use crate::wire::{TxStatus, encode, error};
 impl<S> Session<S> {
     pub(super) fn on_server_bytes(&mut self, at: usize, cx: &mut Cx<'_, S>) {
         while matches!(self.state, State::Running(_) | State::Login(_) | State::Auth(_)) {
-            let Some(link) = self.links.get_mut(at) else { return };
+            let Some(link) = self.links.get_mut(at).filter(|link| !link.is_parted) else { return };
             let server = &mut link.server;
             if server.exchanges.forwards_rows() && server.inbound.passing == Passing::Nothing {
                 let arrived = server.inbound.relay.unparsed();
@@ -86,13 +87,20 @@ impl<S> Session<S> {
                     return Ok(false);
                 }
             }
+            b'A' if self.listening.is_some()
+                && !server.exchanges.is_resetting()
+                && matches!(self.state, State::Running(_)) =>
+            {
+                return self.on_server_notification(at, header, cx);
+            }
             b'N' | b'A' => {
                 let order = server.exchanges.front_order().unwrap_or(Order::Forward);
+                let is_returning = matches!(&self.state, State::Running(run) if run.hold == Hold::Returning);
                 let order = match header.tag {
                     // It is for those who have logged in.
                     _ if matches!(self.state, State::Auth(_)) => Order::Swallow,
                     // Until it has been reset, the server may tell of what its last client listened to.
-                    b'A' if server.exchanges.is_resetting() => Order::Swallow,
+                    b'A' if server.exchanges.is_resetting() || is_returning => Order::Swallow,
                     b'A' => Order::Forward,
                     _ => order,
                 };
@@ -165,7 +173,7 @@ impl<S> Session<S> {
         server.inbound.skip(header);
         let Some(Note::Census(census)) = server.exchanges.front_note() else { return Err(malformed) };
         let census = census.clone();
-        self.on_census(at, &census, &row, cx.now).map_err(|_| malformed)?;
+        self.on_census(at, &census, &row, cx).map_err(|_| malformed)?;
         Ok(true)
     }
 
@@ -352,6 +360,7 @@ impl<S> Session<S> {
                 if let Some(queries) = difference(&server.settings, &self.settings, Within::Nothing) {
                     send_queries(server, &queries, Note::Restores);
                 }
+                self.after_channels(cx);
                 return Ok(());
             }
             (Note::Restores, _) => {
@@ -386,6 +395,15 @@ impl<S> Session<S> {
             }
             return Ok(());
         }
+        if self.holds_ready(at, cx) {
+            self.links[at].server.inbound.skip(header);
+            if let State::Running(run) = &mut self.state {
+                run.hold = Hold::Asking;
+            }
+            return Ok(());
+        }
+        let touched = &mut self.links[at].touched;
+        touched.has_listened |= status == TxStatus::Idle && touched.effects.any(Effects::LISTEN);
         self.pass(at, header, Order::Forward);
         self.emit_fakes();
         if status == TxStatus::InTransaction && self.shares_servers() {
@@ -438,23 +456,32 @@ impl<S> Session<S> {
         if self.mode() == PoolerMode::Session && !cx.draining {
             return;
         }
+        if matches!(&self.state, State::Running(run) if matches!(run.hold, Hold::Joining(_))) {
+            return;
+        }
         // What it left behind, if this was its last transaction, is not asked for but undone.
-        if self.shares_servers() && !cx.draining && self.takes_census() {
+        if self.shares_servers() && !cx.draining && self.takes_census(cx) {
             return;
         }
         // Half a message has gone to the server already: it belongs to what comes next.
         if self.client.inbound.passing != Passing::Nothing || !self.links[HOME].server.is_settled() {
-            return;
+            return self.stays_listening();
         }
         if cx.draining {
             // The server goes back as at the end of any session: in session mode it is reset first.
             return self.fail(ClientError::ShuttingDown, cx);
         }
         if !self.pins.is_empty() {
+            return self.tell_notifications(cx);
+        }
+        if self.returns_listens() {
             return;
         }
         cx.actions.push(Action::Checkin { link: HOME });
         self.state = State::Idle { since: cx.now, peeked: 0 };
+        if self.listening.is_some() {
+            self.tell_notifications(cx);
+        }
         if !self.client.inbound.relay.unparsed().is_empty() {
             self.on_idle_bytes(cx);
         }

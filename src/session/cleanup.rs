@@ -92,8 +92,8 @@ impl<S> Server<S> {
         }
         let of_its_client =
             |exchange: &Exchange| matches!(exchange.note, Note::Settings | Note::Census(_) | Note::Restores);
-        if self.exchanges.iter().any(of_its_client) {
-            // Settings of the client that has gone are on their way, or it is asked which of them there are: nobody else must
+        if self.listens || self.exchanges.iter().any(of_its_client) {
+            // It listens for the client that has gone, settings of that are on their way, or it is asked which of them there are: nobody else must
             // meet them.
             self.tainted_by = Some(0);
         }
@@ -191,6 +191,7 @@ impl<S> Server<S> {
             Phase::Sending { .. } | Phase::Cleaning { .. } => Unbound::Close(Closing::Forced),
             // It had its time to go by itself.
             Phase::Closing { .. } => Unbound::Close(Closing::Lost),
+            Phase::Listening(_) => Unbound::Close(Closing::Forced),
             Phase::Ready => Unbound::Going,
         }
     }
@@ -199,6 +200,7 @@ impl<S> Server<S> {
         match &self.phase {
             Phase::Login(login) => login.deadline,
             Phase::Sending { until } | Phase::Cleaning { until } | Phase::Closing { until } => *until,
+            Phase::Listening(ear) => ear.until.unwrap_or(Time::NEVER),
             Phase::Ready => Time::NEVER,
         }
     }
@@ -227,6 +229,7 @@ impl<S> Server<S> {
     fn on_frame(&mut self, header: Header, cx: &mut Cx<'_, S>) -> Option<Unbound> {
         let needs_whole = match self.phase {
             Phase::Login(_) => true,
+            Phase::Listening(_) => matches!(header.tag, b'A' | b'C' | b'Z' | b'S'),
             _ => matches!(header.tag, b'C' | b'Z' | b'S'),
         };
         if needs_whole {
@@ -285,6 +288,9 @@ impl<S> Server<S> {
                 return Unbound::Going;
             }
             b'N' | b'A' => {
+                if header.tag == b'A' {
+                    self.on_heard(header);
+                }
                 self.inbound.skip(header);
                 return Unbound::Going;
             }

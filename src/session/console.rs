@@ -155,6 +155,7 @@ impl<S> Server<S> {
             (Phase::Login(_), _) => "login",
             (Phase::Sending { .. } | Phase::Cleaning { .. }, _) => "cleaning",
             (Phase::Closing { .. }, _) => "closing",
+            (Phase::Listening(_), _) => "listening",
             (Phase::Ready, Some(_)) if !self.exchanges.is_empty() => "active",
             (Phase::Ready, Some(_)) if self.status != TxStatus::Idle || !self.exchanges.is_quiet() => {
                 "idle in transaction"

@@ -8,6 +8,7 @@ use crate::auth::verifier::{Candidates, Challenge, Verifier};
 use crate::base::chunk::Chunks;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
+use crate::cluster::listeners::Channels;
 use crate::cluster::shared::Shared;
 use crate::config::Secret;
 use crate::session::server::{ServerPool, ServerWorld};
@@ -50,6 +51,8 @@ pub enum Action<S> {
     Seal { direct: bool },
     /// The pool was there for this session alone.
     Retire { pool: Arc<ServerPool<S>> },
+    /// From now on notifications of these channels alone are wanted; `on_listening` follows if one of them is new.
+    Listen { channels: Channels },
     /// The client is to be closed once it has read what it was sent.
     Close,
 }

@@ -92,6 +92,8 @@ pub enum ClientError {
     ShuttingDown,
     /// The user or database is gone from the configuration.
     Unconfigured,
+    /// The connection that listened for it has gone.
+    ListensLost,
     /// A length that cannot be.
     BadMessageLength {
         tag: u8,
@@ -184,7 +186,7 @@ impl ClientError {
             QueryTimeout { .. } | Cancelled => "57014",
             IdleTimeout => "57P05",
             IdleInTransactionTimeout => "25P03",
-            ShuttingDown | Unconfigured => "57P01",
+            ShuttingDown | Unconfigured | ListensLost => "57P01",
             FrameTooLong { .. } | QueryTooLong { .. } => "54000",
             TooManyStatements(_) => "53400",
             UnnamedStatementLost => "26000",
@@ -266,6 +268,10 @@ impl ClientError {
             }
             Cancelled => "canceling statement due to user request".into(),
             ShuttingDown => "terminating connection because pgdog is shutting down".into(),
+            ListensLost => {
+                "terminating connection because notifications for it may have been lost with a server connection"
+                    .into()
+            }
             Unconfigured => {
                 "terminating connection because its user or database is no longer configured".into()
             }

@@ -69,6 +69,8 @@ pub enum Note {
     Census(Box<Census>),
     /// Asks who a user is that wants to log in.
     Lookup,
+    /// LISTEN of what a client listens to, or UNLISTEN of it.
+    Listens,
     /// Gives back to reset parameters what the client asked for at startup. It hears of their values.
     Restores,
     /// Ends a transaction that the pool's mode does not allow; the client gets ReadyForQuery once it is over.

@@ -88,6 +88,11 @@ impl Inbound {
         &self.relay.unparsed()[5..header.frame()]
     }
 
+    /// The whole of a frame that has been held.
+    pub fn frame(&self, header: Header) -> &[u8] {
+        &self.relay.unparsed()[..header.frame()]
+    }
+
     /// Passes over the frame at the front: what has arrived of it is stepped over at once. Returns where what
     /// is to be sent lies.
     #[inline]

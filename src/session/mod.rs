@@ -28,6 +28,7 @@ pub mod cx;
 pub mod errors;
 pub mod exchange;
 pub mod inbound;
+pub mod listen;
 pub mod login;
 mod lookup;
 mod passthrough;
@@ -59,6 +60,7 @@ use crate::session::cx::{Action, Answer, Cx};
 use crate::session::errors::ClientError;
 use crate::session::exchange::{Exchange, Note, Order, What};
 use crate::session::inbound::Inbound;
+use crate::session::listen::Listening;
 use crate::session::requests::Run;
 use crate::session::server::{Readiness, Server, free_sent};
 use crate::session::startup::{Asked, Entry};
@@ -93,6 +95,8 @@ pub struct Link<S> {
     touched: Touched,
     /// DEALLOCATEs of the extended protocol that have been prepared, to be run.
     deallocating: Deallocates,
+    /// It is about to be taken out of the session's hands: what else it says is for nobody here.
+    is_parted: bool,
 }
 
 pub struct Session<S> {
@@ -110,6 +114,8 @@ pub struct Session<S> {
     startup: Arc<Settings>,
     /// What keeps it on its server between transactions.
     pins: Effects,
+    /// What it hears without a server of its own.
+    listening: Option<Box<Listening>>,
     statements: ClientStatements,
     key: CancelKey,
     /// Counts checkouts; tells a late grant from the one that is waited for.
@@ -243,6 +249,7 @@ impl<S> Session<S> {
             settings: Arc::default(),
             startup: Arc::default(),
             pins: Effects::NONE,
+            listening: None,
             statements: ClientStatements::default(),
             key,
             checkout: 0,
@@ -301,6 +308,9 @@ impl<S> Session<S> {
     /// Something has been written: what was held back may go on.
     pub fn on_written(&mut self, side: Side, cx: &mut Cx<'_, S>) {
         self.free_sent();
+        if side == Side::Client && self.listening.is_some() {
+            self.tell_notifications(cx);
+        }
         if self.client.inbound.relay.unparsed().is_empty() {
             return;
         }
@@ -389,6 +399,7 @@ impl<S> Session<S> {
             has_said_why: false,
             touched: Touched::default(),
             deallocating: Deallocates::new(),
+            is_parted: false,
         });
         match self.state {
             State::Login(_) => self.on_login_server(link, cx),
@@ -491,7 +502,10 @@ impl<S> Session<S> {
     pub fn is_being_prepared(&self) -> bool {
         let prepares = |link: &Link<S>| {
             link.server.exchanges.iter().any(|exchange| {
-                matches!(exchange.note, Note::Settings | Note::Discard | Note::Census(_) | Note::Restores)
+                matches!(
+                    exchange.note,
+                    Note::Settings | Note::Discard | Note::Census(_) | Note::Restores | Note::Listens
+                )
             })
         };
         self.links.iter().any(prepares)
@@ -549,6 +563,10 @@ impl<S> Session<S> {
 
     pub fn is_console(&self) -> bool {
         matches!(self.state, State::Console(_))
+    }
+
+    pub fn cluster(&self) -> Option<&ServerCluster<S>> {
+        self.cluster.as_deref()
     }
 
     pub fn who(&self) -> &Who {
@@ -622,6 +640,7 @@ impl<S> Session<S> {
         tally.wait_micros += waited;
         self.state = State::Running(Run::new(cx.now));
         self.bring_settings(link);
+        self.bring_listens(link);
         self.pump_requests(cx);
     }
 
@@ -723,6 +742,7 @@ fn discard_all<S>(server: &mut Server<S>) {
     send_queries(server, &["DISCARD ALL"], Note::Discard);
     server.prepared.clear();
     server.tainted_by = None;
+    server.listens = false;
     server.settings = server.base.clone();
 }
 

@@ -6,6 +6,7 @@ use crate::session::cx::{Action, Cx, Discard};
 use crate::session::errors::ClientError;
 use crate::session::exchange::What;
 use crate::session::inbound::{Next, Passing};
+use crate::session::listen::Hold;
 use crate::session::requests::{HOME, Leaving, Run};
 use crate::session::state::LASTING;
 use crate::session::{Session, State};
@@ -73,7 +74,9 @@ impl<S> Session<S> {
         // One error and one ReadyForQuery for each that is owed.
         let exchanges = &mut self.links[at].server.exchanges;
         let needs_sync = exchanges.needs_sync();
-        let owed = exchanges.owed_ready();
+        let hold = if let State::Running(run) = &self.state { run.hold } else { Hold::No };
+        let is_kept_back = matches!(hold, Hold::Asking | Hold::Joining(_));
+        let owed = exchanges.owed_ready() + usize::from(is_kept_back);
         let mut said = self.links[at].has_said_why;
         for _ in 0..owed {
             if !std::mem::take(&mut said) {
@@ -88,7 +91,7 @@ impl<S> Session<S> {
         if needs_sync {
             self.state = State::Skipping;
             self.skip_to_sync(cx);
-        } else if owed > 0 {
+        } else if owed > 0 || hold == Hold::Returning {
             self.state = State::Idle { since: cx.now, peeked: 0 };
             self.on_idle_bytes(cx);
         } else {
@@ -165,9 +168,10 @@ impl<S> Session<S> {
         let shares_servers = self.shares_servers();
         let replicates = self.replication().is_some();
         let link = &mut self.links[at];
+        link.is_parted = true;
         let half = self.client.inbound.passing != Passing::Nothing;
         // What of it remains nobody has asked.
-        let leaves = !link.touched.is_empty() || !self.pins.is_empty();
+        let leaves = !link.touched.is_empty() || !self.pins.is_empty() || link.server.listens;
         if leaves {
             link.server.tainted_by = Some(0);
         }
@@ -191,6 +195,9 @@ impl<S> Session<S> {
             .links
             .iter()
             .all(|link| link.server.exchanges.is_quiet() && link.server.status == TxStatus::Idle);
+        if let Hold::Joining(until) = run.hold {
+            return until;
+        }
         match (owed, rests) {
             (true, _) => run.asked.after(timeouts.query),
             (false, true) => run.answered.after(timeouts.client_idle),
@@ -199,6 +206,9 @@ impl<S> Session<S> {
     }
 
     pub(super) fn on_running_time(&mut self, cx: &mut Cx<'_, S>) {
+        if matches!(&self.state, State::Running(run) if matches!(run.hold, Hold::Joining(_))) {
+            return self.on_listening_time(cx);
+        }
         let owed = (0..self.links.len()).find(|&at| !self.links[at].server.exchanges.is_empty());
         let Some(at) = owed else {
             let quiet = self

@@ -18,6 +18,7 @@ use crate::session::cx::Cx;
 use crate::session::errors::ClientError;
 use crate::session::exchange::{Copying, Defines, Exchange, Forgets, Note, Order, What};
 use crate::session::inbound::{Next, Passing};
+use crate::session::listen::Hold;
 use crate::session::server::Unnamed;
 use crate::session::state::{Deallocates, Renamed};
 use crate::session::statements::{UnnamedStatement, is_copy};
@@ -45,6 +46,7 @@ pub(super) struct Run {
     /// Transactions sent since the server was handed over.
     pipelined: u32,
     pub leaving: Leaving,
+    pub hold: Hold,
 }
 
 /// Whether the client's frames may go on.
@@ -102,11 +104,24 @@ enum Flow {
 
 impl Run {
     pub(super) fn new(now: Time) -> Run {
-        Run { began: now, asked: now, answered: now, gate: Gate::Open, pipelined: 0, leaving: Leaving::No }
+        Run {
+            began: now,
+            asked: now,
+            answered: now,
+            gate: Gate::Open,
+            pipelined: 0,
+            leaving: Leaving::No,
+            hold: Hold::No,
+        }
     }
 
     pub(super) fn is_held(&self) -> bool {
-        self.gate == Gate::Copy || self.leaving != Leaving::No
+        self.gate == Gate::Copy || self.leaving != Leaving::No || self.hold != Hold::No
+    }
+
+    /// Nothing more will come from the client.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving != Leaving::No
     }
 
     /// The COPY reads: the Syncs before it are gone.

@@ -19,6 +19,7 @@ use crate::cluster::statements::Prepared;
 use crate::cluster::world::{Pool, World};
 use crate::session::exchange::Exchanges;
 use crate::session::inbound::Inbound;
+use crate::session::listen::Ear;
 use crate::session::login::Login;
 use crate::stats::Tally;
 use crate::wire::{BackendKey, TxStatus};
@@ -78,6 +79,8 @@ pub enum Phase {
     Cleaning {
         until: Time,
     },
+    /// In nobody's hands: whatever it is told is for those who listen.
+    Listening(Box<Ear>),
     /// Terminate has been sent: waits for the server to close.
     Closing {
         until: Time,
@@ -110,6 +113,8 @@ pub struct Server<S> {
     pub unnamed: Unnamed,
     /// The session that may have changed what no ParameterStatus shows.
     pub tainted_by: Option<u64>,
+    /// It may listen to channels of the session's.
+    pub listens: bool,
     /// Cancel requests for it that are under way: until they have ended it must not serve anybody else.
     pub cancels: u32,
     pub born: Time,
@@ -156,6 +161,7 @@ impl<S> Server<S> {
             prepared: Prepared::default(),
             unnamed: Unnamed::Nobodys,
             tainted_by: None,
+            listens: false,
             cancels: 0,
             born: now,
             expires,
@@ -217,7 +223,7 @@ impl<S> Drop for Server<S> {
         };
         match self.phase {
             Phase::Login(_) => drop(shelf.state.open_failed()),
-            Phase::Ready | Phase::Sending { .. } | Phase::Cleaning { .. } => {
+            Phase::Ready | Phase::Sending { .. } | Phase::Cleaning { .. } | Phase::Listening(_) => {
                 shelf.state.close();
                 shelf.state.closed_quietly();
             }

@@ -18,12 +18,14 @@ use crate::base::bytes::{Bytes, Malformed};
 use crate::base::limits::TOUCHED_SETTINGS_MAX;
 use crate::base::time::Time;
 use crate::cluster::functions::Generation;
+use crate::cluster::listeners::Channels;
 use crate::cluster::settings::{Backslashes, Settings, Within, difference, literal, without_timeouts};
 use crate::cluster::statements::{Statement, statement_text};
 use crate::config::PoolerMode;
 use crate::session::cx::Cx;
 use crate::session::exchange::{Copying, Exchange, Note};
 use crate::session::inbound::Passing;
+use crate::session::listen::read_channels;
 use crate::session::requests::HOME;
 use crate::session::statements::UnnamedStatement;
 use crate::session::{Link, Session, State, send_queries};
@@ -158,6 +160,8 @@ pub(super) struct Touched {
     restores: bool,
     /// One of the resets has been done, and nothing has been undone since.
     pub has_reset: bool,
+    /// The client has been told that it listens, or no longer does.
+    pub has_listened: bool,
     /// Functions may have been made, or made anew.
     defines: bool,
     /// Functions that were called and of which nothing is known. Few transactions have any, and all have this.
@@ -293,7 +297,13 @@ pub struct Census {
     calls: Vec<Box<str>>,
     /// What is known of functions while it is asked.
     generation: Generation,
+    /// It has to name the channels that it listens to.
+    names_channels: bool,
 }
+
+/// In hex, with commas between.
+const CHANNELS: &str = "(SELECT pg_catalog.string_agg(pg_catalog.encode(pg_catalog.convert_to(c, 'UTF8'), 'hex'), ',') \
+                        FROM pg_catalog.pg_listening_channels() c)";
 
 impl Census {
     /// The query whose single row `read` understands.
@@ -304,6 +314,7 @@ impl Census {
         for (pin, _, asks) in PINS {
             if self.pins.any(*pin) {
                 query.extend_from_slice(b", ");
+                let asks = if self.asks_channels(*pin) { CHANNELS } else { *asks };
                 query.extend_from_slice(asks.as_bytes());
             }
         }
@@ -333,6 +344,10 @@ impl Census {
         query
     }
 
+    fn asks_channels(&self, pin: Effects) -> bool {
+        self.names_channels && pin == Effects::LISTEN
+    }
+
     /// Reads the body of its DataRow.
     fn read<'r>(&self, row: &'r [u8]) -> Result<Found<'r>, Malformed> {
         let mut row = Bytes::new(row);
@@ -345,8 +360,15 @@ impl Census {
         };
         column()?;
         let mut pins = Effects::NONE;
+        let mut channels = None;
         for (pin, ..) in PINS {
-            if self.pins.any(*pin) && column()? == Some(b"t") {
+            if !self.pins.any(*pin) {
+                continue;
+            }
+            let value = column()?;
+            if self.asks_channels(*pin) {
+                channels = Some(read_channels(value)?);
+            } else if value == Some(b"t") {
                 pins |= *pin;
             }
         }
@@ -354,7 +376,7 @@ impl Census {
             self.names.iter().map(|_| Ok((column()?, column()? == Some(b"f")))).collect::<Result<_, _>>()?;
         let harmless =
             self.calls.iter().map(|_| Ok(column()? == Some(b"t"))).collect::<Result<_, Malformed>>()?;
-        Ok(Found { pins, values, harmless })
+        Ok(Found { pins, channels, values, harmless })
     }
 }
 
@@ -362,6 +384,7 @@ impl Census {
 /// session, and of each function that was called whether it is harmless.
 struct Found<'r> {
     pins: Effects,
+    channels: Option<Channels>,
     values: Vec<(Option<&'r [u8]>, bool)>,
     harmless: Vec<bool>,
 }
@@ -556,7 +579,8 @@ impl<S> Session<S> {
     }
 
     /// A transaction is over: asks its server what of it remains. False if there is nothing to ask.
-    pub(super) fn takes_census(&mut self) -> bool {
+    pub(super) fn takes_census(&mut self, cx: &Cx<'_, S>) -> bool {
+        let names_channels = self.shares_listening(cx);
         let link = &mut self.links[HOME];
         // Before this, others were told of the functions that there were before.
         if std::mem::take(&mut link.touched.defines) {
@@ -593,7 +617,10 @@ impl<S> Session<S> {
             }
         }
         let made = if opaque { ALL_PINS } else { effects.and(ALL_PINS) };
-        let pins = made | may_end(effects).and(self.pins);
+        let mut pins = made | may_end(effects).and(self.pins);
+        if self.listening.is_some() && effects.any(Effects::LISTEN | Effects::DISCARD) {
+            pins |= Effects::LISTEN;
+        }
         if let Resets::All { .. } = resets {
             let settings = [&self.settings, &self.startup];
             names.extend(settings.into_iter().flat_map(|settings| settings.names()).map(Box::from));
@@ -611,7 +638,7 @@ impl<S> Session<S> {
         // Until it is known what was reset, the client's next statement waits.
         link.touched.restores = restores;
         let calls = calls.map(|calls| calls.names).unwrap_or_default();
-        let census = Census { pins, names, resets, has_reset, calls, generation };
+        let census = Census { pins, names, resets, has_reset, calls, generation, names_channels };
         let query = census.query(&server.settings);
         send_queries(server, &[query], Note::Census(Box::new(census)));
         true
@@ -676,11 +703,14 @@ impl<S> Session<S> {
         at: usize,
         census: &Census,
         row: &[u8],
-        now: Time,
+        cx: &mut Cx<'_, S>,
     ) -> Result<(), Malformed> {
-        let Found { pins, values, harmless } = census.read(row)?;
+        let Found { mut pins, channels, values, harmless } = census.read(row)?;
+        if let Some(channels) = channels {
+            pins |= self.on_channels(at, channels, cx);
+        }
         let answers = census.calls.iter().map(|name| &**name).zip(harmless);
-        self.links[at].server.pool.functions().learn(census.generation, answers, now);
+        self.links[at].server.pool.functions().learn(census.generation, answers, cx.now);
         self.pins = self.pins.without(census.pins) | pins;
         let server = &mut self.links[at].server;
         let mut wanted = (*self.settings).clone();

@@ -136,6 +136,7 @@ impl<N: Net> Worker<N> {
             servers: Vec::new(),
             pools: self.world.pools().iter().map(|pool| self.pool_row(pool)).collect(),
             config: self.world.config.show().collect(),
+            listeners: self.world.listeners.rows(),
             now_unix,
         }
     }

@@ -77,6 +77,25 @@ pub enum Mail<S> {
     Cancelled {
         token: u64,
     },
+    /// A connection that listens has something to ask.
+    Listen {
+        token: u64,
+    },
+    /// What a session has asked to listen to is listened to, or cannot be.
+    Listening {
+        token: u64,
+        works: bool,
+    },
+    /// The connection that listened for a session has gone.
+    Unheard {
+        token: u64,
+    },
+    /// A NotificationResponse for these sessions.
+    Notification {
+        pool: u64,
+        message: Arc<[u8]>,
+        tokens: Vec<u64>,
+    },
     /// Tell about clients and servers.
     Census {
         asker: Asker,

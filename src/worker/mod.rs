@@ -9,6 +9,7 @@
 mod cancels;
 mod census;
 mod lines;
+mod listeners;
 pub mod mail;
 mod relief;
 mod servers;
@@ -242,6 +243,7 @@ impl<N: Net> Worker<N> {
             self.table.remove(token);
             self.sessions -= 1;
             self.count_clients(-1);
+            self.stop_listening(token);
         }
         for bound in self.table.tokens() {
             if matches!(self.table.get(bound), Some(Entry::Bound { session }) if *session == token) {
@@ -329,7 +331,18 @@ impl<N: Net> Worker<N> {
             Mail::Console { token, answer } => {
                 self.with_session(token, |session, cx| session.on_console(answer, cx));
             }
-            Mail::World(world, sealer) => (self.world, self.sealer) = (world, sealer),
+            Mail::Listen { token } => self.on_listen(token),
+            Mail::Listening { token, works } => {
+                self.with_session(token, |session, cx| session.on_listening(works, cx));
+            }
+            Mail::Unheard { token } => {
+                self.with_session(token, |session, cx| session.on_listening_lost(cx));
+            }
+            Mail::Notification { pool, message, tokens } => self.on_notification(pool, &message, &tokens),
+            Mail::World(world, sealer) => {
+                (self.world, self.sealer) = (world, sealer);
+                self.retire_listening();
+            }
             Mail::Drain => self.on_drain(),
             Mail::Terminate { cancel } => self.on_terminate(cancel),
             Mail::Stop => self.draining = Draining::Stopped,

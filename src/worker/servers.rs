@@ -95,7 +95,7 @@ impl<N: Net> Worker<N> {
             shelf.last_failure = Some(failure.clone());
             shelf.state.open_failed()
         };
-        self.refuse(tickets, failure);
+        self.refuse(&pool, tickets, failure);
         self.relieve();
     }
 
@@ -121,7 +121,15 @@ impl<N: Net> Worker<N> {
         }
     }
 
-    fn refuse(&mut self, tickets: Vec<crate::cluster::pool::Ticket>, failure: OpenFailure) {
+    fn refuse(
+        &mut self,
+        pool: &ServerPool<Line<N>>,
+        tickets: Vec<crate::cluster::pool::Ticket>,
+        failure: OpenFailure,
+    ) {
+        if pool.config.listens {
+            return self.lose_listening(pool.id);
+        }
         for ticket in tickets {
             self.common.post(ticket.worker, Mail::Refused { ticket, failure: Some(failure.clone()) });
         }
@@ -145,7 +153,7 @@ impl<N: Net> Worker<N> {
             }
             if !server.ready.readable {
                 let step = match server.phase {
-                    Phase::Cleaning { .. } => server.on_bytes(&mut self.cx()),
+                    Phase::Cleaning { .. } | Phase::Listening(_) => server.on_bytes(&mut self.cx()),
                     _ => Unbound::Going,
                 };
                 return self.on_unbound(server, step);
@@ -223,11 +231,21 @@ impl<N: Net> Worker<N> {
 
     fn on_unbound(&mut self, mut server: Held<N>, step: Unbound) {
         match step {
+            Unbound::Going if server.is_listening() => self.attend(server),
             Unbound::Going => self.keep(server),
             Unbound::Derive(job) => {
                 let asker = Asker { worker: self.id, token: server.home.token };
                 self.common.orders.send(Order::Ask { asker, ask: Ask::Keys(job) });
                 self.keep(server);
+            }
+            Unbound::Opened if server.pool.config.listens => {
+                let pool = server.pool.clone();
+                {
+                    let mut shelf = pool.lock();
+                    shelf.last_failure = None;
+                    shelf.state.opened_busy();
+                }
+                self.begin_to_listen(server);
             }
             Unbound::Opened => {
                 let (pool, token) = (server.pool.clone(), server.home.token);
@@ -299,7 +317,7 @@ impl<N: Net> Worker<N> {
             shelf.last_failure = Some(failure.clone());
             shelf.state.open_aborted()
         };
-        self.refuse(tickets, failure);
+        self.refuse(&pool, tickets, failure);
         self.say_goodbye(server);
     }
 
@@ -506,6 +524,9 @@ impl<N: Net> Worker<N> {
     /// Closes a busy server. With `lost`, its connection is gone already.
     pub(super) fn discard(&mut self, mut server: Held<N>, lost: bool) {
         let pool = server.pool.clone();
+        if server.is_listening() {
+            self.lose_listening(pool.id);
+        }
         {
             let mut shelf = pool.lock();
             server.count_into(&mut shelf.tally);
@@ -563,7 +584,7 @@ impl<N: Net> Worker<N> {
     }
 
     /// Puts an unbound server back into the table, with its timer.
-    fn keep(&mut self, mut server: Held<N>) {
+    pub(super) fn keep(&mut self, mut server: Held<N>) {
         let token = server.home.token;
         server.rest(&mut self.chunks);
         if server.armed <= self.now {

@@ -288,6 +288,7 @@ impl<N: Net> Worker<N> {
                     self.common.post(server.home.worker, Mail::Close { server });
                 }
             }
+            Action::Listen { channels } => self.listen(token, session, channels),
             Action::Close => {}
         }
     }
@@ -356,6 +357,9 @@ impl<N: Net> Worker<N> {
             );
         }
         session.release_buffers(&mut self.chunks);
+        if session.listens() {
+            self.stop_listening(token);
+        }
         self.timers.disarm(token, session.armed);
         session.client.socket.close(&mut self.chunks);
         self.table.remove(token);

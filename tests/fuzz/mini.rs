@@ -21,6 +21,7 @@ use pgdog::session::cx::{Action, Answer, Ask, Cx, Discard};
 use pgdog::session::inbound::Inbound;
 use pgdog::session::server::{Phase, Server, ServerPool, ServerWorld};
 use pgdog::session::{CancelKey, Closing, Session, Side, Unbound};
+use pgdog::wire::encode;
 use pgdog::wire::frame::Header;
 
 pub type Line = u32;
@@ -412,6 +413,23 @@ impl Mini {
             // There is nobody else: it has been carried out.
             Action::CancelKey(_) => session.on_cancelled(&mut self.cx()),
             Action::Ask(ask) => self.asks.push_back((None, ask)),
+            Action::Listen { channels } => {
+                // Somebody else listens for it, and is told something at once; now and then that fails, or ends.
+                let luck = self.rng.below(8);
+                session.on_listening(luck > 0, &mut self.cx());
+                for channel in channels {
+                    let mut message = Vec::new();
+                    encode::message(&mut message, b'A', |buf| {
+                        buf.extend_from_slice(&[0, 0, 0, 9]);
+                        encode::cstr(buf, &channel);
+                        encode::cstr(buf, b"of another");
+                    });
+                    session.on_notification(&message.into(), &mut self.cx());
+                }
+                if luck == 1 {
+                    session.on_listening_lost(&mut self.cx());
+                }
+            }
             Action::Console(_) | Action::Close | Action::Seal { .. } | Action::Retire { .. } => {}
         }
     }
@@ -689,10 +707,12 @@ fn write<'r>(
 
 fn config(options: Options) -> pgdog::config::Config {
     let Options { auth, mode, prepared, recovery, client_recovery, pool_size, prepared_limit } = options;
+    let notifications = if pool_size == 1 { 2 } else { 0 };
     let config = format!(
         "[general]\nauth_type = \"{auth}\"\npooler_mode = \"{mode}\"\nprepared_statements = \"{prepared}\"\n\
          connection_recovery = \"{recovery}\"\nclient_connection_recovery = \"{client_recovery}\"\n\
          default_pool_size = {pool_size}\nprepared_statements_limit = {prepared_limit}\nworkers = 1\n\
+         pub_sub_channel_size = {notifications}\n\
          client_idle_timeout = 600000\nquery_timeout = 600000\nclient_idle_in_transaction_timeout = 600000\n\
          [[databases]]\nname = \"db\"\nhost = \"127.0.0.1\"\n"
     );

@@ -59,7 +59,7 @@ def column_names(wire: Wire, sql: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("what", "wanted"),
-    [("VERSION", ["version"]), ("CLIENTS", CLIENTS), ("SERVERS", SERVERS), ("POOLS", POOLS), ("STATS", STATS), ("CONFIG", ["name", "value"])],
+    [("VERSION", ["version"]), ("LISTENERS", "database user shard channel listeners received dropped".split()), ("CLIENTS", CLIENTS), ("SERVERS", SERVERS), ("POOLS", POOLS), ("STATS", STATS), ("CONFIG", ["name", "value"])],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_columns(what: str, wanted: list[str], admin: Wire) -> None:

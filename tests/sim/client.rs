@@ -40,8 +40,10 @@ pub struct Plan {
     pub unreported: Unreported,
     /// It resets what its startup packet has set. With a pooler that resets to what the pooler's own has.
     pub resets: bool,
-    /// It uses LISTEN, which needs a server of its own.
+    /// It uses LISTEN, on a channel of its own.
     pub session_state: bool,
+    /// It speaks and listens on a channel that all have.
+    pub talks: bool,
     /// The server may fail: an end of the connection is no error of the proxy's.
     pub tolerant: bool,
     /// Its statements may be cancelled by others: at a shutdown.
@@ -76,6 +78,7 @@ impl Plan {
             unreported: Unreported::SetAndRead,
             resets: true,
             session_state: false,
+            talks: false,
             tolerant: false,
             is_cancelled: false,
             think_max: Duration::from_millis(5),
@@ -150,6 +153,12 @@ pub struct SimClient {
     /// A cancel was asked for: 57014 is a right answer.
     cancelled: bool,
     vanish_at: Option<u32>,
+    /// What it has heard last on the channel that all have, by sender; none if it does not listen there.
+    heard: Option<BTreeMap<u32, u64>>,
+    /// An UNLISTEN is under way.
+    ends_listening: bool,
+    /// How often it has spoken there.
+    said: u64,
     pub answers: u64,
     /// The last messages received, for reports.
     recent: VecDeque<String>,
@@ -185,6 +194,9 @@ impl SimClient {
             cancelling: false,
             cancelled: false,
             vanish_at,
+            heard: None,
+            ends_listening: false,
+            said: 0,
             answers: 0,
             recent: VecDeque::new(),
         }
@@ -367,6 +379,11 @@ impl SimClient {
         match frame.tag {
             b'S' => self.note_parameter(frame),
             b'N' if frame.field(b'M').is_some_and(|text| text.starts_with(ASIDE)) => {}
+            b'A' if self.hears(frame) => {}
+            // Some were lost: it begins anew.
+            b'N' if self.heard.is_some() && frame.field(b'C').as_deref() == Some("01000") => {
+                self.heard = Some(BTreeMap::new());
+            }
             b'A' if !self.model.listening => self.wrong("a notification without LISTEN".into()),
             _ => self.check(frame),
         }
@@ -541,10 +558,15 @@ impl SimClient {
     fn make_unit(&mut self) -> bool {
         self.unit += 1;
         self.units_left -= 1;
+        if std::mem::take(&mut self.ends_listening) {
+            self.heard = None;
+            self.model.listening = false;
+        }
         let first = self.stages.len();
         let mut goes_on = true;
         match self.rng.below(100) {
             _ if self.units_left == 0 && self.model.status != b'I' => self.transaction(),
+            10..32 if self.plan.talks && self.model.status == b'I' => goes_on = self.talk(),
             0..25 => self.simple(1),
             25..32 => {
                 let count = 2 + self.rng.below(3);
@@ -963,6 +985,69 @@ impl SimClient {
             self.model.ready(),
         ];
         self.stage(query(&format!("notify {channel}, '{id}'")), expects);
+    }
+}
+
+/// Where clients talk to each other.
+const EVERYBODY: &str = "everybody";
+
+impl SimClient {
+    /// LISTEN, UNLISTEN or NOTIFY on the channel that all have; sometimes what is rolled back. False as `make_unit`.
+    fn talk(&mut self) -> bool {
+        let complete =
+            |tags: &[&str]| tags.iter().map(|tag| Expect::Complete(tag.to_string())).collect::<Vec<_>>();
+        let id = format!("{}:{}", self.number, self.said + 1);
+        let (text, tags, ends) = match self.rng.below(8) {
+            0 => (format!("listen {EVERYBODY}"), &["LISTEN"][..], false),
+            1 => (format!("begin; listen {EVERYBODY}; commit"), &["BEGIN", "LISTEN", "COMMIT"][..], false),
+            2 => (
+                format!("begin; notify {EVERYBODY}, '{id}'; rollback"),
+                &["BEGIN", "NOTIFY", "ROLLBACK"][..],
+                true,
+            ),
+            3 => ("begin; unlisten *; rollback".into(), &["BEGIN", "UNLISTEN", "ROLLBACK"][..], true),
+            4 if self.heard.is_some() => {
+                self.ends_listening = true;
+                self.waiting_stage(
+                    query("unlisten *"),
+                    vec![Expect::Complete("UNLISTEN".into()), self.model.ready()],
+                );
+                return false;
+            }
+            _ => {
+                self.said += 1;
+                (format!("notify {EVERYBODY}, '{id}'"), &["NOTIFY"][..], true)
+            }
+        };
+        if !ends && self.heard.is_none() {
+            self.heard = Some(BTreeMap::new());
+        }
+        let mut expects = complete(tags);
+        expects.push(self.model.ready());
+        self.stage(query(&text), expects);
+        true
+    }
+
+    /// Whether this is a notification of the channel that all have: from each sender each comes once, in order.
+    fn hears(&mut self, frame: &Frame) -> bool {
+        let mut reader = Reader(&frame.body);
+        let (_, channel, payload) = (reader.i32(), reader.text(), reader.text());
+        let Some(heard) = self.heard.as_mut().filter(|_| channel.as_deref() == Ok(EVERYBODY)) else {
+            return false;
+        };
+        let said = payload.ok().and_then(|payload| {
+            let (sender, number) = payload.split_once(':')?;
+            Some((sender.parse::<u32>().ok()?, number.parse::<u64>().ok()?))
+        });
+        let Some((sender, number)) = said else {
+            self.wrong(format!("a notification that nobody sent: {}", frame.print()));
+            return true;
+        };
+        let last = heard.insert(sender, number);
+        if last.is_some_and(|last| number != last + 1) {
+            self.wrong(format!("{sender} said {last:?}, then {number}: {}", frame.print()));
+        }
+        true
     }
 }
 

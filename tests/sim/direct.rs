@@ -64,6 +64,7 @@ fn run_with(
             password: "geheim".into(),
             vanishes: faults && rng.below(5) == 0,
             session_state: true,
+            talks: true,
             tolerant: faults,
             ..Plan::new(number, units)
         };

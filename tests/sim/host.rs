@@ -147,6 +147,13 @@ impl PgHost {
         self.sockets.iter().filter(is_left).count()
     }
 
+    /// Whether a backend serves nobody any more: it has ended, or will once it reads on.
+    pub fn is_deserted(&self, pid: i32) -> bool {
+        let backend = self.server.seen().into_iter().find(|seen| seen.pid == pid);
+        let stream = backend.and_then(|seen| self.sockets.get(&seen.id));
+        stream.is_none_or(|stream| self.net.is_broken(&stream.socket) || self.net.is_left(&stream.socket))
+    }
+
     /// The clients, each in words.
     pub fn describe(&self) -> String {
         let line = |(id, stream): (&BackendId, &Stream)| {

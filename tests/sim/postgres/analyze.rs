@@ -50,6 +50,7 @@ fn signature(name: &str, count: usize) -> Option<(&'static [Type], Type)> {
         ("ext_echo" | "own_echo", 1) => (&[Text], Text),
         ("pg_cancel_backend" | "pg_terminate_backend", 1) => (&[Int4], Bool),
         ("exists" | "source_is_session", 2) => (&[Text, Text], Bool),
+        ("listened_channels", 2) => (&[Text, Text], Text),
         ("pg_is_in_recovery", 0) => (&[], Bool),
         ("current_database" | "current_user" | "session_user", 0) => (&[], Name),
         _ => return None,

@@ -196,6 +196,11 @@ impl Session {
                 _ => Value::Null,
             },
             "source_is_session" => Value::Bool(self.gucs.is_of_session(&values[1].text())),
+            "listened_channels" if self.listening.is_empty() => Value::Null,
+            "listened_channels" => {
+                let hex = |name: &String| name.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+                Value::Text(self.listening.iter().map(hex).collect::<Vec<_>>().join(","))
+            }
             "pg_is_in_recovery" => Value::Bool(self.gucs.is_on("in_hot_standby")),
             "current_database" => Value::Text(database),
             "current_user" | "session_user" => Value::Text(self.user.clone()),

@@ -863,7 +863,7 @@ impl Parser<'_> {
             Kind::Symbol("(") => {
                 self.next();
                 if self.is_word("select") {
-                    return Ok(self.catalog_query("source_is_session"));
+                    return Ok(self.catalog_query("scalar"));
                 }
                 let inner = self.comparison()?;
                 self.expect(")")?;
@@ -921,6 +921,11 @@ impl Parser<'_> {
                 _ => {}
             }
         }
+        let function = match (function, &*relation) {
+            ("scalar", "pg_listening_channels") => "listened_channels",
+            ("scalar", _) => "source_is_session",
+            (other, _) => other,
+        };
         Expr::Call { name: function.to_string(), arguments: vec![Expr::Text(relation), Expr::Text(constant)] }
     }
 

@@ -268,7 +268,8 @@ impl Run {
                 user: user.name.into(),
                 password: "geheim".into(),
                 vanishes: rng.below(100) < self.scene.vanish_percent,
-                session_state: user.is_session,
+                session_state: user.is_session || self.scene.talks,
+                talks: self.scene.talks,
                 unreported: match rng.below(2) {
                     _ if user.is_session => Unreported::SetAndRead,
                     0 => Unreported::Set,
@@ -329,8 +330,8 @@ impl Run {
             }
         }
         if !self.hit.is_empty() {
-            let seen = self.host.server.seen();
-            self.hit.retain(|(_, pid, _)| seen.iter().any(|seen| seen.pid == *pid));
+            // One that waits in a statement learns only afterwards that nobody is there.
+            self.hit.retain(|(_, pid, _)| !self.host.is_deserted(*pid));
             if let Some((_, pid, text)) = self.hit.iter().find(|(until, ..)| *until < now) {
                 return Err(format!("a cancel hit {text:?} of process {pid}, which lives on"));
             }

@@ -54,6 +54,8 @@ pub struct Scene {
     pub commands: Vec<(u64, String)>,
     pub settings: Settings,
     pub think_max: Duration,
+    /// Clients listen and notify; for those who share servers one connection listens.
+    pub talks: bool,
     pub deregister_fails: u64,
     /// Mean pause between two faults, in microseconds.
     pub fault_pause: u64,
@@ -167,10 +169,16 @@ impl Scene {
         if is_wild {
             general.push(format!("dynamic_pool_timeout = {}", 1 + limits.below(2_000)));
         }
+        let mut talk = SeededRng::new(seed ^ 0x5441_4c4b);
+        let talks = talk.below(4) == 0;
+        if talks {
+            general.push(format!("pub_sub_channel_size = {}", [0, 1, 5, 1_000][talk.below(4) as usize]));
+        }
         Scene {
             workers,
             is_clean,
             is_wild,
+            talks,
             auth,
             host: if rng.below(4) == 0 { PG_NAME } else { "10.0.0.1" },
             users,
@@ -206,6 +214,7 @@ impl Scene {
         Scene {
             is_clean: true,
             is_wild: false,
+            talks: false,
             workers: 2,
             auth: "scram",
             users: vec![UserScene { name: "postgres", is_session: false, size: 3, min: 1 }],
