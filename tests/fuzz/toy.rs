@@ -270,7 +270,11 @@ impl Toy {
                 // No function here leaves anything.
                 let harmless = std::iter::repeat_n(Some(&b"t"[..]), calls);
                 let pins = std::iter::repeat_n(Some(&b"f"[..]), pins);
-                let columns = std::iter::once(None).chain(pins).chain(settings).chain(harmless);
+                // Nobody listens.
+                let channels = told.matches("(SELECT pg_catalog.string_agg(").count();
+                let channels = std::iter::repeat_n(None, channels);
+                let columns =
+                    std::iter::once(None).chain(pins).chain(channels).chain(settings).chain(harmless);
                 data_row(&mut self.unflushed, columns.collect::<Vec<_>>().into_iter());
                 self.complete("SELECT 1");
             }
