@@ -15,7 +15,7 @@ ARGS ?=
 
 stage = @printf '\n\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help setup demo test test-full test-matrix check unit real bench bench-check fuzz sim loom clean
+.PHONY: help setup demo test test-full test-matrix check unit real grammar bench bench-check fuzz sim loom clean
 
 help:
 	@echo 'make demo [ARGS=--once]   throwaway PostgreSQL servers with pgdog before them, to play with'
@@ -24,6 +24,7 @@ help:
 	@echo 'make test-matrix          the suites against PostgreSQL 14 to 18 (PGDOG_VERSIONS=18 for one; ARGS=…)'
 	@echo 'make bench [ARGS=…]       pgdog beside pgbouncer and no proxy; writes bench/RESULTS.md (ARGS=--help)'
 	@echo 'make bench-check          instructions per transaction beside the recorded ones; fails if they have grown by 3 %'
+	@echo 'make grammar              the reading of SQL beside PostgreSQL'\''s own parser (builds it: 3 minutes; needs libclang)'
 	@echo 'make fuzz [SECONDS=30]    every fuzz target for so long'
 	@echo 'make sim [SEEDS=100]      the simulator with so many seeds'
 	@echo 'make loom                 every interleaving of the mailbox, and of grant against withdraw'
@@ -44,7 +45,7 @@ demo:
 
 test: setup check unit real
 
-test-full: setup check unit loom
+test-full: setup check unit loom grammar
 	$(call stage,every suite; release build)
 	@cargo build --quiet --release --locked
 	@PGDOG_BIN='$(BUILD)/release/pgdog' $(PYTHON) -m pytest tests/real --full
@@ -79,6 +80,12 @@ real:
 	$(call stage,real PostgreSQL)
 	@cargo build --quiet --release --locked
 	@PGDOG_BIN='$(BUILD)/release/pgdog' $(PYTHON) -m pytest tests/real $(ARGS)
+
+# A workspace of its own, with settings of its own for the build: the product needs neither PostgreSQL's parser nor libclang.
+grammar:
+	$(call stage,the reading of SQL beside PostgreSQL's parser)
+	@tests/tools/setup.sh build grammar
+	@cd tests/grammar && cargo test --quiet --locked --target-dir '$(BUILD)/grammar'
 
 # ---- measuring, fuzzing, simulating
 

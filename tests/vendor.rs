@@ -40,10 +40,11 @@ fn direct(manifest: &str) -> BTreeSet<String> {
     tables.flat_map(|table| table.keys().map(|name| name.get_ref().to_string())).collect()
 }
 
-/// The direct dependencies, and the locked version of each: of the product, and of the targets for fuzzing.
+/// The direct dependencies, and the locked version of each: of the product, of the targets for fuzzing, and of
+/// the tests beside PostgreSQL's parser.
 fn all() -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
-    for folder in ["fuzz/", ""] {
+    for folder in ["fuzz/", "tests/grammar/", ""] {
         let versions = locked(&read(&format!("{folder}Cargo.lock")));
         let names = direct(&read(&format!("{folder}Cargo.toml")));
         all.extend(names.into_iter().filter(|name| name != "pgdog").map(|name| {
@@ -95,7 +96,11 @@ fn faults(note: &str, name: &str, version: &str) -> Vec<String> {
 #[test]
 fn every_direct_dependency_has_its_note() {
     let all = all();
-    assert!(["mio", "tokio-postgres", "loom", "libfuzzer-sys"].iter().all(|name| all.contains_key(*name)));
+    assert!(
+        ["mio", "tokio-postgres", "loom", "libfuzzer-sys", "pg_query"]
+            .iter()
+            .all(|name| all.contains_key(*name))
+    );
     let mut wrong = Vec::new();
     for (name, version) in &all {
         match fs::read_to_string(path(&format!("vendor-notes/{name}.md"))) {

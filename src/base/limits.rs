@@ -98,6 +98,12 @@ pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// A text of SQL that is looked at for what it does to its session; beyond it anything is assumed. About 2 ms.
 pub const GATE_BYTES_MAX: usize = 1024 * 1024;
+/// Functions of which a database is asked at the end of one transaction whether they are harmless, those of which that is
+/// remembered, and for how long: a function of the same name may be made over a connection that is not ours.
+pub const ASKED_FUNCTIONS_MAX: usize = 16;
+pub const KNOWN_FUNCTIONS_MAX: usize = 1000;
+pub const KNOWN_FUNCTIONS_TTL: Duration = Duration::from_secs(60);
+
 /// Parameters that one transaction sets; beyond it the server is reset.
 pub const TOUCHED_SETTINGS_MAX: usize = 256;
 /// Channels of one client that the listening connection of its database listens to; with more it keeps its server.

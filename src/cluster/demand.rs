@@ -269,6 +269,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_known_of_functions_is_known_of_their_database() {
+        let old = World::<()>::build(config(""), None);
+        let a = old.cluster_for(&name("a")).unwrap().unwrap();
+        let generation = a.pools[0].functions().generation();
+        a.pools[0].functions().learn(generation, [("f", true)], at(0));
+        let knows = |world: &World<()>, user: &str| {
+            world.cluster_for(&name(user)).unwrap().unwrap().pools[0].functions().at(at(0)).is_harmless(b"f")
+        };
+        assert!(knows(&old, "finder") && knows(&old, "b"), "other users");
+        let changed = World::build(config("default_pool_size = 11"), Some(&old));
+        assert!(knows(&changed, "a") && knows(&changed, "finder"), "other pools");
+    }
+
+    #[test]
     fn a_reload_keeps_changes_and_removes() {
         let old = World::<()>::build(config(""), None);
         let a = old.cluster_for(&name("a")).unwrap().unwrap();

@@ -4,6 +4,7 @@
 
 pub mod clients;
 pub mod demand;
+pub mod functions;
 pub mod listeners;
 pub mod lookups;
 pub mod pool;

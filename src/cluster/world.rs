@@ -19,6 +19,7 @@ use crate::base::limits::KNOWN_SETTINGS_MAX;
 use crate::base::time::Time;
 use crate::cluster::clients::ClientLimits;
 use crate::cluster::demand::{Demand, TooMany};
+use crate::cluster::functions::Functions;
 use crate::cluster::listeners::{APPLICATION_NAME, Channels, Listener, Listeners, Need};
 use crate::cluster::lookups::Lookups;
 use crate::cluster::pool::{PoolState, Reserve};
@@ -62,12 +63,30 @@ pub struct World<T> {
 pub(super) struct PoolIds {
     last: AtomicU64,
     quotas: Arc<Quotas>,
+    /// By host, port and database on the server.
+    functions: Mutex<BTreeMap<Place, Weak<Mutex<Functions>>>>,
 }
+
+type Place = (Box<str>, u16, Box<str>);
 
 impl PoolIds {
     pub(super) fn make<T>(&self, config: PoolConfig, learnt: Arc<Learnt>, workers: usize) -> Arc<Pool<T>> {
         let (id, share) = self.next(&config);
-        Arc::new(Pool::new(id, config, learnt, workers, share))
+        let functions = self.functions_of(&config);
+        Arc::new(Pool { functions, ..Pool::new(id, config, learnt, workers, share) })
+    }
+
+    /// What is known of the functions of a database, whoever asks.
+    fn functions_of(&self, config: &PoolConfig) -> Arc<Mutex<Functions>> {
+        let place = (config.host.clone(), config.port, config.server_database.clone());
+        let mut all = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(functions) = all.get(&place).and_then(Weak::upgrade) {
+            return functions;
+        }
+        all.retain(|_, functions| functions.strong_count() > 0);
+        let functions = Arc::default();
+        all.insert(place, Arc::downgrade(&functions));
+        functions
     }
 
     /// For one login, in nobody's list.
@@ -339,6 +358,8 @@ pub struct Pool<T> {
     learnt: Arc<Learnt>,
     /// It is there for one login, and gives this back when it and its server have gone.
     _turn: Option<Turn>,
+    /// Its database's.
+    functions: Arc<Mutex<Functions>>,
     shelf: Mutex<Shelf<T>>,
     /// Some client has called currval or lastval.
     asks_for_sequences: AtomicBool,
@@ -383,7 +404,15 @@ impl<T> Pool<T> {
             last_failure: None,
         };
         let asks_for_sequences = AtomicBool::new(false);
-        Pool { id, config, learnt, _turn: None, shelf: Mutex::new(shelf), asks_for_sequences }
+        Pool {
+            id,
+            config,
+            learnt,
+            _turn: None,
+            functions: Arc::default(),
+            shelf: Mutex::new(shelf),
+            asks_for_sequences,
+        }
     }
 
     /// Whether its clients want to know what they took of sequences: then no server may tell one of another's.
@@ -413,6 +442,11 @@ impl<T> Pool<T> {
     /// Until a client has logged in, there is nothing to log in to servers with.
     pub fn awaits_client(&self) -> bool {
         self.config.server_password.is_none() && self.config.learns && self.learnt.is_empty()
+    }
+
+    /// What servers of its database have said of functions.
+    pub fn functions(&self) -> MutexGuard<'_, Functions> {
+        self.functions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The pool's state. A panic elsewhere does not make it unusable: every change of it is complete.

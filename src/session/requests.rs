@@ -394,12 +394,12 @@ impl<S> Session<S> {
     fn on_query(&mut self, header: Header, cx: &mut Cx<'_, S>) -> Result<Flow, ClientError> {
         if self.shares_servers() {
             let renamed = if header.frame() > GATE_BYTES_MAX {
-                self.touch_again(Outline::UNKNOWN, &[]);
+                self.touch_again(Outline::UNKNOWN, &[], cx.now);
                 None
             } else if !self.hold(header, cx)? {
                 return Ok(Flow::Wait);
             } else {
-                self.touch_query(header)
+                self.touch_query(header, cx.now)
             };
             if let Err(error) = self.before_sequence_reads() {
                 self.client.inbound.skip(header);
@@ -682,7 +682,7 @@ impl<S> Session<S> {
         let Some(Named { statement, number, .. }) = found.cloned() else {
             let is_unnamed = name.is_empty();
             if shares_servers {
-                self.touch_unnamed(is_unnamed);
+                self.touch_unnamed(is_unnamed, cx.now);
                 if let Err(error) = self.before_sequence_reads() {
                     // The server ignores the Bind behind it.
                     self.refuse_in_batch(error);
@@ -696,7 +696,7 @@ impl<S> Session<S> {
             return Ok(Flow::Next);
         };
         if shares_servers {
-            self.touch_again(statement.outline, &statement.key.body);
+            self.touch_again(statement.outline, &statement.key.body, cx.now);
         }
         let refusal = match brought {
             Brought::Refused => Some(ClientError::PlanChanged),

@@ -8,13 +8,16 @@
 //! * Parameters follow the client: they are part of its [`Settings`].
 //! * What only its server has keeps the client there until it is gone: the client is *pinned*.
 //! * What cannot be known (functions whose code nobody has read, DO, CALL) *taints* the server: it is reset before it
-//!   serves anybody else.
+//!   serves anybody else. Which functions are harmless members of extensions the same query asks; from then on they do not
+//!   taint, for a time.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::base::bytes::{Bytes, Malformed};
 use crate::base::limits::TOUCHED_SETTINGS_MAX;
+use crate::base::time::Time;
+use crate::cluster::functions::Generation;
 use crate::cluster::listeners::Channels;
 use crate::cluster::settings::{Backslashes, Settings, Within, difference, literal, without_timeouts};
 use crate::cluster::statements::{Statement, statement_text};
@@ -28,7 +31,7 @@ use crate::session::statements::UnnamedStatement;
 use crate::session::{Link, Session, State, send_queries};
 use crate::sql::command::{Command, Discard, Value};
 use crate::sql::effects::Effects;
-use crate::sql::outline::{Outline, is_create};
+use crate::sql::outline::{Outline, is_create, is_definition};
 use crate::sql::value::{Parameter, set_config_names};
 use crate::sql::{self, Encoding, Reading};
 use crate::wire::TxStatus;
@@ -62,6 +65,12 @@ const PINS: &[(Effects, &str, &str)] = &[
     ),
     (Effects::LISTEN, "LISTEN", "EXISTS (SELECT FROM pg_catalog.pg_listening_channels())"),
 ];
+
+/// Asks whether all functions of the name that follows are harmless: see [`crate::sql::catalog`]. NULL if there is none.
+const IS_HARMLESS: &str = "(SELECT pg_catalog.bool_and(proparallel OPERATOR(pg_catalog.=) 's' AND EXISTS (\
+     SELECT FROM pg_catalog.pg_depend WHERE classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass \
+     AND objid OPERATOR(pg_catalog.=) p.oid AND deptype OPERATOR(pg_catalog.=) 'e')) \
+     FROM pg_catalog.pg_proc AS p WHERE proname OPERATOR(pg_catalog.=) ";
 
 /// What nothing but the end of the server's process undoes.
 pub const LASTING: Effects = Effects::LASTING.union(Effects::SEED);
@@ -154,6 +163,15 @@ pub(super) struct Touched {
     pub has_reset: bool,
     /// The client has been told that it listens, or no longer does.
     pub has_listened: bool,
+    /// Functions may have been made, or made anew.
+    defines: bool,
+    /// Functions that were called and of which nothing is known. Few transactions have any, and all have this.
+    calls: Option<Box<Calls>>,
+}
+
+#[derive(Debug, Default)]
+struct Calls {
+    names: Vec<Box<str>>,
 }
 
 /// Which parameters were reset to what a fresh session has: for a client, what it asked for at startup.
@@ -277,6 +295,9 @@ pub struct Census {
     names: Vec<Box<str>>,
     resets: Resets,
     has_reset: bool,
+    calls: Vec<Box<str>>,
+    /// What is known of functions while it is asked.
+    generation: Generation,
     /// It has to name the channels that it listens to.
     names_channels: bool,
 }
@@ -315,6 +336,12 @@ impl Census {
                 query.extend_from_slice(b"true");
             }
         }
+        for name in &self.calls {
+            query.extend_from_slice(b", ");
+            query.extend_from_slice(IS_HARMLESS.as_bytes());
+            literal(&mut query, name.as_bytes(), backslashes);
+            query.push(b')');
+        }
         query
     }
 
@@ -348,16 +375,19 @@ impl Census {
         }
         let values =
             self.names.iter().map(|_| Ok((column()?, column()? == Some(b"f")))).collect::<Result<_, _>>()?;
-        Ok(Found { pins, channels, values })
+        let harmless =
+            self.calls.iter().map(|_| Ok(column()? == Some(b"t"))).collect::<Result<_, Malformed>>()?;
+        Ok(Found { pins, channels, values, harmless })
     }
 }
 
-/// What a server answers to a census: the pins that hold, and each parameter's value and whether it is that of a fresh
-/// session.
+/// What a server answers to a census: the pins that hold, each parameter's value and whether it is that of a fresh
+/// session, and of each function that was called whether it is harmless.
 struct Found<'r> {
     pins: Effects,
     channels: Option<Channels>,
     values: Vec<(Option<&'r [u8]>, bool)>,
+    harmless: Vec<bool>,
 }
 
 /// What matters to the server's next client, or to this client on its next server.
@@ -384,10 +414,10 @@ impl<S> Session<S> {
     }
 
     /// A text is about to be run.
-    pub(super) fn touch(&mut self, text: &[u8]) {
+    pub(super) fn touch(&mut self, text: &[u8], now: Time) {
         let mut statements = sql::statements(text, self.reading());
         for statement in &mut statements {
-            self.touch_statement(&statement);
+            self.touch_statement(&statement, now);
         }
         let link = &mut self.links[HOME];
         // It is read under settings that are still on their way to the server.
@@ -397,9 +427,13 @@ impl<S> Session<S> {
         }
     }
 
-    fn touch_statement(&mut self, statement: &sql::Statement<'_>) {
+    fn touch_statement(&mut self, statement: &sql::Statement<'_>, now: Time) {
+        self.touch_with(statement.effects, statement.text, now);
         let link = &mut self.links[HOME];
-        link.touched.effects |= statement.effects;
+        if is_definition(statement.text) && !statement.effects.any(Effects::TEMPORARY) {
+            link.touched.defines = true;
+            link.server.pool.functions().forget();
+        }
         if statement.effects.any(Effects::SETTING | Effects::DISCARD) {
             link.touched.add_settings(statement);
         }
@@ -416,7 +450,7 @@ impl<S> Session<S> {
                 match outline.effects.any(Effects::EXECUTE) {
                     // PREPARE takes no EXECUTE.
                     true => self.links[HOME].touched.effects |= Effects::UNREADABLE,
-                    false => self.touch_again(outline, &text),
+                    false => self.touch_again(outline, &text, now),
                 }
             }
             Command::Drop if self.pins.any(Effects::TEMPORARY) => link.touched.effects |= Effects::TEMPORARY,
@@ -430,18 +464,42 @@ impl<S> Session<S> {
         }
     }
 
+    /// A text with these effects is about to be run. Calls of functions that the database says are harmless have none; of
+    /// those that it was not asked about it is asked when the transaction is over.
+    fn touch_with(&mut self, effects: Effects, text: &[u8], now: Time) {
+        let link = &mut self.links[HOME];
+        link.touched.effects |= effects.without(Effects::UNKNOWN_FUNCTION);
+        if !effects.any(Effects::UNKNOWN_FUNCTION) {
+            return;
+        }
+        let catalog = link.server.pool.functions().at(now);
+        let reading = Reading { catalog: Some(&catalog), ..self.reading() };
+        // Whoever did not keep the text has nothing to look at.
+        let unknown = text.is_empty() || Outline::of(text, reading).effects.any(Effects::UNKNOWN_FUNCTION);
+        let touched = &mut self.links[HOME].touched;
+        if unknown {
+            touched.effects |= Effects::UNKNOWN_FUNCTION;
+            let calls = touched.calls.get_or_insert_default();
+            catalog.ask_about(text, reading.conforming_strings, &mut calls.names);
+        }
+    }
+
     /// The body of a Query that has been held. If it names statements of the extended protocol, it has to be sent with
     /// the servers' names for them.
-    pub(super) fn touch_query(&mut self, header: Header) -> Option<Renamed> {
+    pub(super) fn touch_query(&mut self, header: Header, now: Time) -> Option<Renamed> {
         let body = self.client.inbound.body(header);
         let text = body.strip_suffix(&[0]).unwrap_or(body);
         let outline = self.outline(text);
-        if !outline.looks_again {
+        if !outline.looks_again && !outline.effects.any(Effects::UNKNOWN_FUNCTION) {
             self.links[HOME].touched.effects |= outline.effects;
             return None;
         }
         let text = text.to_vec();
-        self.touch(&text);
+        if !outline.looks_again {
+            self.touch_with(outline.effects, &text, now);
+            return None;
+        }
+        self.touch(&text, now);
         self.rename(outline, &text)
     }
 
@@ -478,15 +536,15 @@ impl<S> Session<S> {
     }
 
     /// The unnamed statement is about to be run, or one that only the server knows.
-    pub(super) fn touch_unnamed(&mut self, is_unnamed: bool) {
+    pub(super) fn touch_unnamed(&mut self, is_unnamed: bool, now: Time) {
         match std::mem::take(&mut self.statements.unnamed) {
             UnnamedStatement::Kept { version, body, is_copy, outline } if is_unnamed => {
-                self.touch_again(outline, &body);
+                self.touch_again(outline, &body, now);
                 self.statements.unnamed = UnnamedStatement::Kept { version, body, is_copy, outline };
             }
             other => {
                 self.statements.unnamed = other;
-                self.touch_again(Outline::UNKNOWN, &[]);
+                self.touch_again(Outline::UNKNOWN, &[], now);
             }
         }
     }
@@ -497,9 +555,11 @@ impl<S> Session<S> {
     }
 
     /// A text that has been looked at before, when it was prepared: the body of its Parse behind the name.
-    pub(super) fn touch_again(&mut self, outline: Outline, body: &[u8]) {
+    pub(super) fn touch_again(&mut self, outline: Outline, body: &[u8], now: Time) {
         if outline.looks_again {
-            self.touch(statement_text(body));
+            self.touch(statement_text(body), now);
+        } else if outline.effects.any(Effects::UNKNOWN_FUNCTION) {
+            self.touch_with(outline.effects, statement_text(body), now);
         } else {
             self.links[HOME].touched.effects |= outline.effects;
         }
@@ -525,6 +585,10 @@ impl<S> Session<S> {
     pub(super) fn takes_census(&mut self, cx: &Cx<'_, S>) -> bool {
         let names_channels = self.shares_listening(cx);
         let link = &mut self.links[HOME];
+        // Before this, others were told of the functions that there were before.
+        if std::mem::take(&mut link.touched.defines) {
+            link.server.pool.functions().forget();
+        }
         if link.touched.is_empty() {
             return false;
         }
@@ -533,16 +597,23 @@ impl<S> Session<S> {
             return true;
         }
         link.deallocating.clear();
-        let Touched { effects, mut names, resets, restores, has_reset, .. } =
+        let Touched { effects, mut names, resets, restores, has_reset, calls, .. } =
             std::mem::take(&mut link.touched);
         let server = &mut link.server;
         self.pins |= effects.and(LASTING);
         let opaque = effects.any(Effects::OPAQUE);
+        let mut generation = Generation::default();
         if opaque {
             server.tainted_by = Some(self.id);
             if server.pool.config.taint == SessionTaint::Pin {
                 self.pins |= Effects::CODE;
             }
+            let mut functions = server.pool.functions();
+            // Code that nobody has read may have made some.
+            if effects.any(Effects::CODE | Effects::UNREADABLE) {
+                functions.forget();
+            }
+            generation = functions.generation();
         }
         if effects.any(Effects::AUTHORIZATION) || self.pins.any(Effects::AUTHORIZATION) {
             let user = |settings: &Settings| settings.reported("session_authorization").map(<[u8]>::to_vec);
@@ -572,7 +643,8 @@ impl<S> Session<S> {
         }
         // Until it is known what was reset, the client's next statement waits.
         link.touched.restores = restores;
-        let census = Census { pins, names, resets, has_reset, names_channels };
+        let calls = calls.map(|calls| calls.names).unwrap_or_default();
+        let census = Census { pins, names, resets, has_reset, calls, generation, names_channels };
         let query = census.query(&server.settings);
         send_queries(server, &[query], Note::Census(Box::new(census)));
         true
@@ -640,10 +712,12 @@ impl<S> Session<S> {
         row: &[u8],
         cx: &mut Cx<'_, S>,
     ) -> Result<(), Malformed> {
-        let Found { mut pins, channels, values } = census.read(row)?;
+        let Found { mut pins, channels, values, harmless } = census.read(row)?;
         if let Some(channels) = channels {
             pins |= self.on_channels(at, channels, cx);
         }
+        let answers = census.calls.iter().map(|name| &**name).zip(harmless);
+        self.links[at].server.pool.functions().learn(census.generation, answers, cx.now);
         self.pins = self.pins.without(census.pins) | pins;
         let server = &mut self.links[at].server;
         let mut wanted = (*self.settings).clone();

@@ -7,6 +7,7 @@ use crate::base::limits::CLIENT_STATEMENTS_MAX;
 use crate::cluster::settings::Settings;
 use crate::cluster::statements::Statement;
 use crate::session::exchange::{Defines, Exchange, Forgets, Note, Order, Settles};
+use crate::sql::effects::Effects;
 use crate::sql::outline::Outline;
 
 /// What a text does, and where that does not tell all, the text.
@@ -120,7 +121,8 @@ impl ClientStatements {
         if let Some(name) = name
             && self.in_sql.len() < CLIENT_STATEMENTS_MAX
         {
-            let text = if outline.looks_again { text } else { &[] };
+            let is_read_again = outline.looks_again || outline.effects.any(Effects::UNKNOWN_FUNCTION);
+            let text = if is_read_again { text } else { &[] };
             self.in_sql.insert(name.into(), (outline, text.into()));
         }
     }

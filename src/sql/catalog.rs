@@ -1,4 +1,4 @@
-//! What is known of one database beyond PostgreSQL's own functions: which effects hide behind the names of users.
+//! What a database has said of functions that are not PostgreSQL's own: which of them leave their session as it was.
 //!
 //! # What may be believed of a function
 //!
@@ -9,93 +9,128 @@
 //!   no state of the backend), and `functions/tests.rs` holds that PostgreSQL's own functions carry it rightly. It is believed
 //!   of members of extensions, whose authors answer for C code that nobody could read here. It is not believed of
 //!   functions that users made: they copy labels, and nothing goes wrong at once.
-//! - **A body in SQL or PL/pgSQL can be read**, by the same lexer that PostgreSQL reads it with. Its effects are those of its
-//!   statements and calls; EXECUTE of a text made at run time may do anything.
-//! - **Everything else may do anything**: other languages, C functions outside extensions.
+//! - **A body could be read**, but users replace theirs at any time, over connections that we do not see. A member of an
+//!   extension changes with the extension.
 //!
-//! # What a text does not show
-//!
-//! Names of relations stand for what their triggers, rules, views, policies, defaults and constraints call; operators for
-//! their functions. Implicit casts, domains and functions called as columns (`t.f`) have no token of their own: a
-//! database in which such a thing has effects has them in every statement. Event triggers run at definitions.
-//! Movements of sequences are left out: nearly every table has a default that moves one, and only
-//! `currval` and `lastval`, which do have a token, can notice.
+//! So a name is harmless if every function of that name outside PostgreSQL's own is a parallel safe member of an extension.
+//! Whatever the database was not asked about, or has not, is not.
 
 use std::collections::BTreeMap;
 
+use crate::base::limits::ASKED_FUNCTIONS_MAX;
 use crate::sql::effects::Effects;
+use crate::sql::functions;
+use crate::sql::lexer::{Kind, Lexer, Token};
+use crate::sql::value::Name;
 
-/// Names in lower case where the users wrote none with quotes; without their schema. Of several things with one name the
-/// effects are united.
+/// Names as PostgreSQL stores them, in ASCII, without their schema; and whether they are harmless.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Catalog {
-    functions: BTreeMap<Box<[u8]>, Effects>,
-    relations: BTreeMap<Box<[u8]>, Effects>,
-    operators: BTreeMap<Box<[u8]>, Effects>,
-    anywhere: Effects,
-    definitions: Effects,
-}
-
-/// What a name stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Thing {
-    /// A function that is not PostgreSQL's own, whether it has effects or not.
-    Function,
-    /// A relation whose use has effects.
-    Relation,
-    /// An operator whose function has effects.
-    Operator,
+    functions: BTreeMap<Box<str>, bool>,
 }
 
 impl Catalog {
-    pub fn add(&mut self, thing: Thing, name: &[u8], effects: Effects) {
-        let map = match thing {
-            Thing::Function => &mut self.functions,
-            Thing::Relation => &mut self.relations,
-            Thing::Operator => &mut self.operators,
+    pub fn learn(&mut self, name: &str, harmless: bool) {
+        self.functions.insert(name.into(), harmless);
+    }
+
+    pub fn is_harmless(&self, name: &[u8]) -> bool {
+        std::str::from_utf8(name).is_ok_and(|name| self.functions.get(name) == Some(&true))
+    }
+
+    pub fn len(&self) -> usize {
+        self.functions.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.functions.is_empty()
+    }
+
+    /// Adds to `names` those before parentheses in a text that may be functions and of which nothing is known here; no more
+    /// than a bounded number in all, and none with letters whose lower case depends on the database.
+    pub fn ask_about(&self, text: &[u8], conforming_strings: bool, names: &mut Vec<Box<str>>) {
+        let mut lexer = Lexer::new(text, conforming_strings);
+        let tokens = std::iter::from_fn(|| lexer.next_token()).filter(|token| token.kind != Kind::Comment);
+        let mut last: Option<Token> = None;
+        for token in tokens {
+            let named = last.replace(token).filter(|last| token.kind == Kind::Open && last.kind.is_name());
+            let Some(name) = named.and_then(|name| Name::of(text, name).value()) else { continue };
+            let own = functions::find(&name).is_some_and(|effects| !effects.any(Effects::UNKNOWN_FUNCTION));
+            let Ok(name) = std::str::from_utf8(&name) else { continue };
+            if !own
+                && name.is_ascii()
+                && !self.functions.contains_key(name)
+                && !names.iter().any(|of| **of == *name)
+            {
+                if names.len() >= ASKED_FUNCTIONS_MAX {
+                    return;
+                }
+                names.push(name.into());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::outline::Outline;
+    use crate::sql::{Reading, statements};
+
+    #[test]
+    fn what_is_harmless() {
+        let mut catalog = Catalog::default();
+        catalog.learn("similarity", true);
+        catalog.learn("Odd", true);
+        catalog.learn("mine", false);
+        let reading = Reading { catalog: Some(&catalog), ..Reading::default() };
+        for (text, harmless) in [
+            ("SELECT similarity(a, 'b') FROM t", true),
+            ("SELECT public.Similarity(a, 'b'), lower(c), \"Odd\"(1) FROM t", true),
+            ("SELECT odd(1)", false),
+            ("SELECT similarity(mine(1), 'b')", false),
+            ("SELECT similarity(a, 'b'), made_since(2)", false),
+            ("SELECT query_to_xml('x', true, true, '')", false),
+            ("SELECT U&\"similarity\"(1)", false),
+        ] {
+            let unknown = Outline::of(text.as_bytes(), reading).effects.any(Effects::UNKNOWN_FUNCTION);
+            assert_eq!(!unknown, harmless, "{text}");
+            assert!(
+                Outline::of(text.as_bytes(), Reading::default()).effects.any(Effects::UNKNOWN_FUNCTION),
+                "{text}"
+            );
+        }
+        // PostgreSQL's own effects stay, whatever a database says.
+        catalog.learn("set_config", true);
+        catalog.learn("query_to_xml", true);
+        let reading = Reading { catalog: Some(&catalog), ..Reading::default() };
+        for text in ["SELECT set_config('a', 'b', false)", "SELECT query_to_xml('x', true, true, '')"] {
+            assert!(!statements(text.as_bytes(), reading).next().unwrap().effects.is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked() {
+        let mut catalog = Catalog::default();
+        catalog.learn("known", true);
+        catalog.learn("mine", false);
+        let asked = |text: &str| {
+            let mut names = vec![Box::from("before")];
+            catalog.ask_about(text.as_bytes(), true, &mut names);
+            names.split_off(1).join(" ")
         };
-        if thing != Thing::Function && effects.without(Effects::SEQUENCE).is_empty() {
-            return;
-        }
-        match map.get_mut(name) {
-            Some(known) => *known |= effects,
-            None => drop(map.insert(name.into(), effects)),
-        }
-    }
-
-    /// An implicit cast or a domain has these.
-    pub fn add_anywhere(&mut self, effects: Effects) {
-        self.anywhere |= effects.without(Effects::SEQUENCE);
-    }
-
-    /// An event trigger has these.
-    pub fn add_to_definitions(&mut self, effects: Effects) {
-        self.definitions |= effects.without(Effects::SEQUENCE);
-    }
-
-    /// None: no function of this name was there when the catalog was read.
-    pub fn function(&self, name: &[u8]) -> Option<Effects> {
-        self.functions.get(name).copied()
-    }
-
-    pub fn relation(&self, name: &[u8]) -> Effects {
-        self.relations.get(name).copied().unwrap_or_default()
-    }
-
-    pub fn operator(&self, name: &[u8]) -> Effects {
-        self.operators.get(name).copied().unwrap_or_default()
-    }
-
-    /// Whether every token must be looked at.
-    pub fn has_relations_or_operators(&self) -> bool {
-        !self.relations.is_empty() || !self.operators.is_empty()
-    }
-
-    pub fn anywhere(&self) -> Effects {
-        self.anywhere
-    }
-
-    pub fn definitions(&self) -> Effects {
-        self.definitions
+        assert_eq!(
+            asked("SELECT F(1), s.\"G\" /* x */ (2), lower(h(3)), known(1), mine(2), before(3), F(4)"),
+            "f G h"
+        );
+        assert_eq!(asked("SELECT 'f(1)', f, g + (1) FROM t WHERE a IN (1) -- h(1)"), "");
+        assert_eq!(asked("SELECT ä(1), \"Ä\"(2), U&\"f\"(3)"), "");
+        assert_eq!(
+            asked(&format!("SELECT {}(4)", "x".repeat(64))),
+            "x".repeat(63),
+            "as PostgreSQL cuts it off"
+        );
+        let many: String = (0..100).map(|number| format!("f{number}(1), ")).collect();
+        assert_eq!(asked(&format!("SELECT {many}")).split(' ').count(), ASKED_FUNCTIONS_MAX - 1);
     }
 }

@@ -248,11 +248,6 @@ impl<'t> Scan<'t> {
             _ => Command::Other,
         };
         self.finish();
-        if matches!(command, Command::Other | Command::CreateAs | Command::Drop)
-            && let Some(catalog) = self.reading().catalog
-        {
-            self.effects |= catalog.definitions();
-        }
         command
     }
 
@@ -352,8 +347,10 @@ impl<'t> Scan<'t> {
 
     // ---- pieces
 
+    /// Whether the next token is this keyword.
     fn peek_is(&mut self, word: &str) -> bool {
-        self.peek().is_some_and(|token| token.kind == Kind::Word && is_word(self.text_of(token), word))
+        !self.behind_dot()
+            && self.peek().is_some_and(|token| token.kind == Kind::Word && is_word(self.text_of(token), word))
     }
 
     /// Takes the next word if it is this one.
@@ -380,13 +377,20 @@ impl<'t> Scan<'t> {
         if self.word(word) { None } else { self.name() }
     }
 
-    /// What follows the next token, in this statement.
-    fn second(&mut self) -> Option<Token> {
+    /// The token behind so many others, in this statement.
+    fn behind(&mut self, tokens: usize) -> Option<Token> {
         self.peek()?;
         let mut ahead = self.ahead();
-        ahead.next();
-        // No semicolon belongs to the statements that ask.
+        for _ in 0..tokens {
+            // No semicolon belongs to the statements that ask.
+            ahead.next().filter(|token| token.kind != Kind::Semicolon)?;
+        }
         ahead.next().filter(|token| token.kind != Kind::Semicolon)
+    }
+
+    /// What follows the next token.
+    fn second(&mut self) -> Option<Token> {
+        self.behind(1)
     }
 
     fn second_is(&mut self, word: &str) -> bool {
@@ -510,14 +514,13 @@ impl<'t> Scan<'t> {
         let scope = if self.keyword("local") { Scope::Local } else { Scope::Session };
         // SET SESSION CHARACTERISTICS and SET SESSION AUTHORIZATION are forms of their own, which may have a SESSION before
         // them like every other form.
-        let is_form = |scan: &mut Self| scan.second_is("characteristics") || scan.second_is("authorization");
-        if scope == Scope::Session && self.peek_is("session") && !is_form(self) {
+        if scope == Scope::Session && self.peek_is("session") && !self.session_is_form() {
             self.keyword("session");
         }
         if self.words("session", "authorization") {
             return self.set_known(scope, "session_authorization");
         }
-        if self.words("session", "characteristics") {
+        if self.session_is_form() && self.words("session", "characteristics") {
             self.words("as", "transaction");
             return Command::SetCharacteristics(scope, self.transaction_modes());
         }
@@ -551,6 +554,16 @@ impl<'t> Scan<'t> {
         }
         let value = self.values();
         Command::Set(Set { scope, parameter, value })
+    }
+
+    /// Whether SESSION, which comes next, begins one of its own forms.
+    fn session_is_form(&mut self) -> bool {
+        if self.second_is("authorization") {
+            return true;
+        }
+        let third = self.behind(2);
+        self.second_is("characteristics")
+            && third.is_some_and(|token| token.kind == Kind::Word && is_word(self.text_of(token), "as"))
     }
 
     fn set_known(&mut self, scope: Scope, name: &'static str) -> Command<'t> {
@@ -589,7 +602,9 @@ impl<'t> Scan<'t> {
 
     fn show(&mut self) -> Command<'t> {
         self.calls = false;
-        Command::Show(if self.word("all") { None } else { Some(self.parameter_or_form()) })
+        let parameter = self.parameter_or_form();
+        // `"all"` is as good as ALL to it.
+        Command::Show(if parameter.is("all") { None } else { Some(parameter) })
     }
 
     /// What RESET and SHOW name.
@@ -675,13 +690,10 @@ impl<'t> Scan<'t> {
         // The calls of a query count; a table's columns are none.
         self.calls = self.peek().is_some_and(|token| token.kind == Kind::Open);
         let mut copy = Copy::Server;
-        while let Some(token) = self.step() {
-            if !self.at_top() || token.kind != Kind::Word {
-                continue;
-            }
-            let text = self.text_of(token);
-            let (from, to) = (is_word(text, "from"), is_word(text, "to"));
-            if from || to {
+        while self.peek().is_some() {
+            let (from, to) = (self.peek_is("from"), self.peek_is("to"));
+            self.step();
+            if self.at_top() && (from || to) {
                 if self.word("stdin") || self.word("stdout") {
                     copy = if from { Copy::In } else { Copy::Out };
                 }
@@ -749,6 +761,10 @@ impl<'t> Scan<'t> {
                 b"temp" | b"temporary" => temporary = true,
                 b"table" => return self.create_table(temporary),
                 b"materialized" => {
+                    self.word("view");
+                    if self.names_temporary() {
+                        self.effects |= Effects::TEMPORARY;
+                    }
                     self.calls = true;
                     return Command::CreateAs;
                 }
@@ -766,8 +782,8 @@ impl<'t> Scan<'t> {
                     self.calls = true;
                     return Command::Other;
                 }
-                b"extension" => {
-                    // Runs a script, and may load a library.
+                b"extension" | b"language" => {
+                    // Runs a script, and may load a library. A language without a handler is an extension.
                     self.effects |= Effects::CODE;
                     return Command::Other;
                 }
@@ -788,11 +804,7 @@ impl<'t> Scan<'t> {
     }
 
     fn create_table(&mut self, temporary: bool) -> Command<'t> {
-        if self.word("if") {
-            self.word("not");
-            self.word("exists");
-        }
-        let temporary = temporary || self.peek().is_some_and(|name| self.is_temporary_schema(name));
+        let temporary = self.names_temporary() || temporary;
         self.calls = true;
         let (mut command, mut dropped) = (Command::Other, false);
         // … (columns) ON COMMIT DROP AS SELECT …
@@ -808,8 +820,8 @@ impl<'t> Scan<'t> {
                     }
                     break;
                 }
-                if self.word("commit") && self.word("drop") {
-                    dropped = true;
+                if self.word("commit") {
+                    dropped |= self.word("drop");
                     continue;
                 }
             }
@@ -819,6 +831,15 @@ impl<'t> Scan<'t> {
             self.effects |= Effects::TEMPORARY;
         }
         command
+    }
+
+    /// Whether the new relation that is named here, perhaps behind IF NOT EXISTS, is in the schema of temporary objects.
+    fn names_temporary(&mut self) -> bool {
+        if self.second_is("not") && self.word("if") {
+            self.word("not");
+            self.word("exists");
+        }
+        self.is_temporary_name(self.ahead())
     }
 
     fn alter(&mut self) -> Command<'t> {

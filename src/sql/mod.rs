@@ -6,8 +6,8 @@
 //!
 //! [`statements`] reads a Query or Parse and says for each statement what it does to the state of its session:
 //! exactly where the tokens tell, and with more effects than it may have where they do not. It never says less, except of
-//! what no text shows: functions behind triggers, views, operators and the like, and overloads of PostgreSQL's own. Those
-//! a [`Catalog`] of the database can tell; see there.
+//! what no text shows: functions behind triggers, views, operators and the like, and overloads of PostgreSQL's own. Of
+//! functions that are not PostgreSQL's own a [`Catalog`] of the database can tell that they have no effects.
 //!
 //! Owns no state of sessions and decides nothing about servers. Nothing here panics or allocates for any text, except
 //! for values that are asked for.
@@ -37,8 +37,8 @@ pub struct Reading<'c> {
     /// standard_conforming_strings.
     pub conforming_strings: bool,
     pub encoding: Encoding,
-    /// What is known of the database. Without it only PostgreSQL's own functions are known, and their names are taken for
-    /// theirs though a user may have overloaded them.
+    /// What the database has said of functions that are not PostgreSQL's own. The names of those are taken for theirs though a
+    /// user may have overloaded them.
     pub catalog: Option<&'c Catalog>,
 }
 

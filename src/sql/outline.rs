@@ -26,7 +26,7 @@ impl Outline {
             looks_again: all.looks_again
                 || statement.effects.any(DETAILED)
                 || matches!(statement.command, Command::Drop | Command::CreateAs)
-                || is_create(statement.text),
+                || is_definition(statement.text),
         });
         // How it is read may be about to change.
         outline.looks_again |= statements.setting_matters();
@@ -80,7 +80,16 @@ fn is_telling(bytes: &[u8; PLAIN_BLOCK + 3]) -> bool {
 
 /// Whether a statement is a CREATE: with pg_temp in search_path, what it makes may be temporary.
 pub fn is_create(text: &[u8]) -> bool {
-    text.get(..6).is_some_and(|word| word.eq_ignore_ascii_case(b"create"))
+    begins(text, b"create")
+}
+
+/// Whether a statement may make a function, or make one anew. Some that cannot are among them.
+pub fn is_definition(text: &[u8]) -> bool {
+    is_create(text) || begins(text, b"alter")
+}
+
+fn begins(text: &[u8], word: &[u8]) -> bool {
+    text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]

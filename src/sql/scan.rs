@@ -4,7 +4,6 @@
 //! the tokens before it tell; a doubt is a call.
 
 use crate::sql::Reading;
-use crate::sql::catalog::Catalog;
 use crate::sql::effects::Effects;
 use crate::sql::functions;
 use crate::sql::lexer::{Kind, Lexer, Token};
@@ -37,12 +36,12 @@ pub(super) struct Scan<'t> {
     closed_before_expression: bool,
     /// Levels that are in the list of a WITH clause: names before parentheses are those of its queries there.
     with_lists: u64,
+    /// Which token ended the last such list.
+    verb: Option<usize>,
     routine: Routine,
     /// BEGIN ATOMIC bodies that are open.
     bodies: u32,
     set_config_calls: u32,
-    /// The catalog, if names and operators anywhere may have effects.
-    watch: Option<&'t Catalog>,
     /// Whether names before parentheses are looked at.
     pub(super) calls: bool,
     pub(super) effects: Effects,
@@ -61,6 +60,7 @@ enum Routine {
 }
 
 /// A look at tokens to come. Reads them again later: to be used for a bounded number of tokens only.
+#[derive(Clone)]
 pub(super) struct Ahead<'t> {
     peeked: Option<Token>,
     lexer: Lexer<'t>,
@@ -100,10 +100,10 @@ impl<'t> Scan<'t> {
             before_expression: 0,
             closed_before_expression: false,
             with_lists: 0,
+            verb: None,
             routine: Routine::Start,
             bodies: 0,
             set_config_calls: 0,
-            watch: reading.catalog.filter(|catalog| catalog.has_relations_or_operators()),
             calls: true,
             effects: Effects::NONE,
         }
@@ -135,11 +135,12 @@ impl<'t> Scan<'t> {
                 self.depth = 0;
                 self.before_expression = 0;
                 self.with_lists = 0;
+                self.verb = None;
                 self.routine = Routine::Start;
                 self.bodies = 0;
                 self.set_config_calls = 0;
                 self.calls = true;
-                self.effects = self.reading.catalog.map_or(Effects::NONE, Catalog::anywhere);
+                self.effects = Effects::NONE;
                 return Some(token.start);
             }
             self.peeked = None;
@@ -187,9 +188,6 @@ impl<'t> Scan<'t> {
                 }
             },
         };
-        if self.watch.is_some() {
-            self.on_watch(token);
-        }
         match token.kind {
             Kind::Word => self.on_word(token),
             Kind::Open => self.on_open(),
@@ -219,9 +217,17 @@ impl<'t> Scan<'t> {
         if back > self.count || back > RECENT { NOTHING } else { self.recent[(self.count - back) % RECENT] }
     }
 
+    /// Whether it was this keyword.
     fn is_recent_word(&self, back: usize, word: &str) -> bool {
         let token = self.recent(back);
-        token.kind == Kind::Word && is_word(self.text_of(token), word)
+        token.kind == Kind::Word
+            && is_word(self.text_of(token), word)
+            && self.recent(back + 1).kind != Kind::Dot
+    }
+
+    /// Whether a dot has just been read: what comes is a part of a name, whichever word it is.
+    pub(super) fn behind_dot(&self) -> bool {
+        self.recent(1).kind == Kind::Dot
     }
 
     fn level(&self) -> u64 {
@@ -229,6 +235,9 @@ impl<'t> Scan<'t> {
     }
 
     fn on_word(&mut self, token: Token) {
+        if self.behind_dot() {
+            return;
+        }
         let text = self.text_of(token);
         match text.len() {
             4 if is_word(text, "with") => self.on_with(),
@@ -239,6 +248,7 @@ impl<'t> Scan<'t> {
         }
         if self.with_lists & self.level() != 0 && self.is_verb(token) {
             self.with_lists &= !self.level();
+            self.verb = Some(self.count);
         }
         if self.routine != Routine::No && self.routine != Routine::Yes {
             self.routine = match self.routine {
@@ -255,29 +265,20 @@ impl<'t> Scan<'t> {
         }
     }
 
-    /// Names and operators that the catalog knows to have effects, whatever they are used for here.
-    #[cold]
-    fn on_watch(&mut self, token: Token) {
-        let Some(catalog) = self.watch else { return };
-        let effects = match token.kind {
-            Kind::Operator => catalog.operator(self.text_of(token)),
-            Kind::Word | Kind::Quoted | Kind::UnicodeQuoted => match Name::of(self.text(), token).value() {
-                Some(name) => catalog.relation(&name),
-                None => Effects::UNKNOWN_FUNCTION,
-            },
-            _ => return,
-        };
-        self.effects |= effects;
-    }
-
     /// The word with which the statement behind the list of a WITH clause begins, not the name of one of its queries.
     pub(super) fn is_verb(&self, token: Token) -> bool {
         const VERBS: [&str; 7] = ["select", "insert", "update", "delete", "merge", "values", "table"];
         let text = self.text_of(token);
+        // SEARCH and CYCLE name columns, which may be called as their own words are: `BY delete`, but `SET by DELETE`. A
+        // doubt is a verb: behind it calls count.
+        let names_column =
+            |back| ["by", "set", "using", "cycle"].iter().any(|word| self.is_recent_word(back, word));
         VERBS.iter().any(|verb| is_word(text, verb))
+            && !self.behind_dot()
             && self.recent(1).kind != Kind::Comma
             && !self.is_recent_word(1, "with")
-            && !self.is_recent_word(1, "recursive")
+            && !(self.is_recent_word(1, "recursive") && self.is_recent_word(2, "with"))
+            && (!names_column(1) || names_column(2))
     }
 
     /// Whether we are outside all parentheses.
@@ -328,16 +329,47 @@ impl<'t> Scan<'t> {
 
     /// INTO names the target of INSERT or MERGE, or makes a table out of a SELECT.
     fn on_into(&mut self) {
-        if self.is_recent_word(1, "insert") || self.is_recent_word(1, "merge") {
+        // They are names too: `SELECT 1 AS insert INTO t`.
+        let verb = self.is_recent_word(1, "insert") || self.is_recent_word(1, "merge");
+        let begins =
+            self.count == 1 || self.recent(2).kind == Kind::Open || self.verb == self.count.checked_sub(1);
+        if verb && begins {
             return;
         }
-        let Some(token) = self.look() else { return };
-        let word = self.text_of(token);
-        // LOCAL and GLOBAL stand before TEMPORARY, or are the name of the table.
-        let temporary = ["temp", "temporary", "local", "global"].iter().any(|of| is_word(word, of));
-        if token.kind == Kind::Word && temporary || self.is_temporary_schema(token) {
+        let mut ahead = self.ahead();
+        // LOCAL TEMPORARY TABLE; LOCAL and GLOBAL may also be the name.
+        for _ in 0..3 {
+            let mut next = ahead.clone();
+            let token = next.next().unwrap_or(NOTHING);
+            let is = |words: &[&str]| {
+                token.kind == Kind::Word && words.iter().any(|word| is_word(self.text_of(token), word))
+            };
+            if is(&["temp", "temporary", "local", "global"]) {
+                self.effects |= Effects::TEMPORARY;
+                return;
+            }
+            if !is(&["unlogged", "table"]) {
+                break;
+            }
+            ahead = next;
+        }
+        if self.is_temporary_name(ahead) {
             self.effects |= Effects::TEMPORARY;
         }
+    }
+
+    /// Whether the name that comes, of up to three parts, is qualified by the schema of temporary objects.
+    pub(super) fn is_temporary_name(&self, mut ahead: Ahead<'t>) -> bool {
+        for _ in 0..2 {
+            let Some(part) = ahead.next() else { return false };
+            if !ahead.next().is_some_and(|next| next.kind == Kind::Dot) {
+                return false;
+            }
+            if self.is_temporary_schema(part) {
+                return true;
+            }
+        }
+        false
     }
 
     /// `pg_temp`, or the schema of a session by its number.
@@ -483,12 +515,10 @@ impl<'t> Scan<'t> {
             true => functions::find(value),
             false => None,
         };
-        let of_users = self.reading.catalog.and_then(|catalog| catalog.function(value));
-        // Where both have one, either may be meant.
-        self.effects |= match (own, of_users) {
-            (None, None) => Effects::UNKNOWN_FUNCTION,
-            _ => own.unwrap_or_default() | of_users.unwrap_or_default(),
-        };
+        self.effects |= own.unwrap_or_else(|| {
+            let harmless = self.reading.catalog.is_some_and(|catalog| catalog.is_harmless(value));
+            if harmless { Effects::NONE } else { Effects::UNKNOWN_FUNCTION }
+        });
     }
 
     /// Whether the token before a name, `back` tokens ago, says that it is not the name of a function to be called.

@@ -1,6 +1,5 @@
 //! Tables of statements.
 
-use super::catalog::{Catalog, Thing};
 use super::command::{Command, Copy, Discard, Isolation, Scope, Set, Tags, TransactionModes, Value};
 use super::effects::Effects;
 use super::lexer::{Kind, Lexer};
@@ -101,6 +100,7 @@ fn effects_of_statements() {
         ("EXECUTE p (1, 2)", "EXECUTE"),
         ("EXECUTE p (f(1))", "EXECUTE | UNKNOWN_FUNCTION"),
         ("CREATE TABLE t AS EXECUTE p(1)", "EXECUTE"),
+        ("CREATE TEMP TABLE commit AS EXECUTE p", "EXECUTE | TEMPORARY"),
         ("EXPLAIN ANALYZE EXECUTE p(1)", "EXECUTE"),
         ("DEALLOCATE ALL", "PREPARED"),
         ("LISTEN c", "LISTEN"),
@@ -131,6 +131,16 @@ fn effects_of_statements() {
         ("EXPLAIN ANALYZE CREATE TEMP TABLE t AS SELECT 1", "TEMPORARY"),
         ("EXPLAIN (ANALYZE, COSTS off) SELECT 1 INTO TEMP t", "TEMPORARY"),
         ("SELECT 1 INTO t", "NONE"),
+        ("SELECT 1 INTO TABLE pg_temp.t", "TEMPORARY"),
+        ("SELECT 1 INTO UNLOGGED TABLE d.pg_temp.t", "TEMPORARY"),
+        ("SELECT 1 AS insert INTO TEMP t", "TEMPORARY"),
+        ("WITH x AS (SELECT 1) INSERT INTO temp VALUES (1)", "NONE"),
+        ("CREATE TABLE d.pg_temp.t (a int)", "TEMPORARY"),
+        ("CREATE TABLE if.pg_temp.t (a int)", "TEMPORARY"),
+        ("CREATE MATERIALIZED VIEW IF NOT EXISTS pg_temp.v AS SELECT 1", "TEMPORARY"),
+        ("CREATE LANGUAGE plperl", "CODE"),
+        ("SELECT TREAT(1 AS f)", "UNKNOWN_FUNCTION"),
+        ("SELECT a.with, a.update, pg_settings FROM t a", "NONE"),
         ("SELECT pg_advisory_lock(1)", "SESSION_LOCK"),
         ("SELECT pg_try_advisory_lock_shared(1, 2)", "SESSION_LOCK"),
         ("SELECT pg_advisory_unlock(1)", "SESSION_UNLOCK"),
@@ -186,6 +196,8 @@ fn calls_of_unknown_functions() {
         "INSERT INTO t (a) VALUES (1) RETURNING WITH (OLD AS o) f(1)",
         "WITH a AS (SELECT f(1)) SELECT 1",
         "WITH a AS (SELECT 1) SELECT f(1)",
+        "WITH RECURSIVE a AS (SELECT 1) SEARCH DEPTH FIRST BY delete SET recursive SELECT 1 WHERE f(1)",
+        "WITH RECURSIVE a AS (SELECT 1) CYCLE b SET by USING set SELECT 1 WHERE f(1)",
         "WITH a AS (SELECT 1) (SELECT f(1))",
         "INSERT INTO t WITH a(b) AS (SELECT 1) SELECT f(1)",
         "SELECT a IS JSON WITH UNIQUE AS x, f(1) FROM t",
@@ -211,45 +223,6 @@ fn calls_of_unknown_functions() {
         assert!(effects.any(Effects::UNKNOWN_FUNCTION), "{text}: {effects:?}");
     }
 }
-
-#[test]
-fn effects_that_the_catalog_tells() {
-    let mut catalog = Catalog::default();
-    catalog.add(Thing::Function, b"free", Effects::NONE);
-    catalog.add(Thing::Function, b"loud", Effects::NOTIFY);
-    catalog.add(Thing::Function, b"loud", Effects::SETTING);
-    catalog.add(Thing::Function, b"lower", Effects::SESSION_LOCK);
-    catalog.add(Thing::Function, b"query_to_xml", Effects::NONE);
-    catalog.add(Thing::Relation, b"Audited", Effects::SETTING);
-    catalog.add(Thing::Relation, b"serial", Effects::SEQUENCE);
-    catalog.add(Thing::Operator, b"@@@", Effects::TEMPORARY);
-    catalog.add_to_definitions(Effects::LISTEN);
-    let reading = Reading { catalog: Some(&catalog), ..Reading::default() };
-    for (text, wanted) in [
-        ("SELECT free(1), upper('a')", "NONE"),
-        ("SELECT public.FREE(1)", "NONE"),
-        ("SELECT free(1), made_since(2)", "UNKNOWN_FUNCTION"),
-        ("SELECT loud(1)", "SETTING | NOTIFY"),
-        ("SELECT lower('A')", "SESSION_LOCK"),
-        ("SELECT query_to_xml('x')", "UNKNOWN_FUNCTION"),
-        ("SELECT pg_catalog.\"lower\"('A')", "SESSION_LOCK"),
-        ("INSERT INTO s.\"Audited\" VALUES (1)", "SETTING"),
-        ("INSERT INTO audited VALUES (1)", "NONE"),
-        ("INSERT INTO serial VALUES (1)", "NONE"),
-        ("SELECT 1 @@@ 2", "TEMPORARY"),
-        ("DROP TABLE t", "LISTEN"),
-        ("SELECT U&\"t\"", "UNKNOWN_FUNCTION"),
-    ] {
-        let found: Vec<_> = statements(text.as_bytes(), reading).collect();
-        assert_eq!((found.len(), &*format!("{:?}", found[0].effects)), (1, wanted), "{text}");
-    }
-    let mut catalog = Catalog::default();
-    catalog.add_anywhere(Effects::SETTING);
-    let found = statements(b"SELECT 1", Reading { catalog: Some(&catalog), ..Reading::default() }).next();
-    assert_eq!(found.map(|statement| statement.effects), Some(Effects::SETTING));
-}
-
-// ---- commands
 
 fn name(text: &str) -> Option<Name<'_>> {
     let token = Lexer::new(text.as_bytes(), true).next_token().unwrap();
@@ -343,6 +316,7 @@ fn commands() {
             Command::Merge,
         ),
         ("WITH x AS (SELECT 1) (VALUES (1))", Command::Select),
+        ("WITH x AS (SELECT 1) SEARCH DEPTH FIRST BY delete SET update SELECT 1", Command::Select),
         ("CREATE TABLE t AS SELECT 1", Command::CreateAs),
         ("CREATE TABLE t (a) WITH (fillfactor = 10) AS VALUES (1)", Command::CreateAs),
         ("CREATE TABLE t (a int GENERATED ALWAYS AS IDENTITY)", Command::Other),
@@ -350,6 +324,9 @@ fn commands() {
         ("EXPLAIN ANALYZE VERBOSE SELECT 1", Command::Explain { analyze: true }),
         ("EXPLAIN (BUFFERS) (SELECT 1)", Command::Explain { analyze: false }),
         ("DROP TABLE t", Command::Drop),
+        ("SHOW \"all\"", Command::Show(None)),
+        ("COPY s.from FROM STDIN", Command::Copy(Copy::In)),
+        ("COPY s.to TO '/x'", Command::Copy(Copy::Server)),
         ("TRUNCATE t", Command::Other),
         ("banana", Command::Other),
     ] {
@@ -402,6 +379,7 @@ fn forms_of_set() {
         ("SET SESSION SESSION AUTHORIZATION x", Scope::Session, "session_authorization", Some("x")),
         ("SET XML OPTION DOCUMENT", Scope::Session, "xmloption", Some("document")),
         ("SET session.x = 1", Scope::Session, "session.x", Some("1")),
+        ("SET SESSION characteristics = 1", Scope::Session, "characteristics", Some("1")),
         ("SET local TO 1", Scope::Session, "local", Some("1")),
         ("SET LOCAL local.y TO 1", Scope::Local, "local.y", Some("1")),
         ("SET x FROM CURRENT", Scope::Session, "x", None),

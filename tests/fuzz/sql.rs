@@ -1,6 +1,9 @@
 //! What holds for any text that is read as SQL.
 
+use pgdog::base::limits::ASKED_FUNCTIONS_MAX;
+use pgdog::sql::catalog::Catalog;
 use pgdog::sql::command::{Command, Set, Value};
+use pgdog::sql::effects::Effects;
 use pgdog::sql::lexer::Lexer;
 use pgdog::sql::outline::Outline;
 use pgdog::sql::{Reading, Statement, statements};
@@ -27,6 +30,16 @@ pub fn check(text: &[u8]) {
             assert_eq!(plain, Outline::of(text, reading));
             assert!(statements(text, reading).count() <= 1);
         }
+        // Whatever a database says of functions, only what they might have done goes.
+        let (mut catalog, mut names) = (Catalog::default(), Vec::new());
+        catalog.ask_about(text, conforming_strings, &mut names);
+        assert!(names.len() <= ASKED_FUNCTIONS_MAX);
+        names.iter().for_each(|name| catalog.learn(name, true));
+        let (without, with) =
+            (Outline::of(text, reading), Outline::of(text, Reading { catalog: Some(&catalog), ..reading }));
+        let gone = without.effects.without(with.effects);
+        assert_eq!(with, Outline { effects: without.effects.without(gone), ..without });
+        assert!(gone.is_empty() || gone == Effects::UNKNOWN_FUNCTION && !names.is_empty());
         let mut last = 0;
         for statement in statements(text, reading) {
             assert!(last <= statement.start && !statement.text.is_empty());

@@ -259,13 +259,18 @@ impl Toy {
             }
             ["SELECT", "NULL,", ..] => {
                 // What its client has left here: nothing that pins it, no parameter that is set.
-                let pins = told.matches("EXISTS (").count();
+                let calls = told.matches("(SELECT pg_catalog.bool_and(").count();
+                let pins = told.matches("EXISTS (").count() - calls;
                 let settings = told.matches(" pg_catalog.current_setting(").count();
                 let settings = std::iter::repeat_n([None, Some(&b"t"[..])], settings).flatten();
-                // The channels that it listens to, asked for last: none.
-                let channels = told.matches("string_agg(").map(|_| None);
+                // No function here leaves anything.
+                let harmless = std::iter::repeat_n(Some(&b"t"[..]), calls);
                 let pins = std::iter::repeat_n(Some(&b"f"[..]), pins);
-                let columns = std::iter::once(None).chain(pins).chain(channels).chain(settings);
+                // Nobody listens.
+                let channels = told.matches("(SELECT pg_catalog.string_agg(").count();
+                let channels = std::iter::repeat_n(None, channels);
+                let columns =
+                    std::iter::once(None).chain(pins).chain(channels).chain(settings).chain(harmless);
                 data_row(&mut self.unflushed, columns.collect::<Vec<_>>().into_iter());
                 self.complete("SELECT 1");
             }

@@ -639,6 +639,63 @@ def test_what_code_does_unseen_reaches_nobody(cluster: Cluster, start, code: str
 
 
 @pytest.mark.pooled
+@pytest.mark.parametrize("how", ["simple", "unnamed", "named", "prepared in SQL"])
+def test_functions_of_extensions_do_not_cost_a_reset(cluster: Cluster, start, how: str) -> None:  # noqa: ANN001
+    """A parallel safe member of an extension leaves the server as it was, once the database has said that it is one."""
+    if not cluster.sql("SELECT FROM pg_available_extensions WHERE name = 'pg_trgm'"):
+        pytest.skip("this PostgreSQL comes without pg_trgm")
+    cluster.sql(
+        "DROP EXTENSION IF EXISTS pg_trgm CASCADE",
+        "CREATE EXTENSION pg_trgm",
+        "CREATE OR REPLACE FUNCTION of_nobody(text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT $1'",
+        "DROP FUNCTION IF EXISTS similarity(int, int)",
+        database="app",
+    )
+    endpoint = start(cluster, default_pool_size=1)
+    with endpoint.connect() as wire, endpoint.connect() as other:
+        wire.send(b.parse("SELECT 'kept'", "kept") + b.sync())
+        wire.until("Z")
+
+        def is_reset_by(sql: str) -> bool:
+            """Whether the next client finds the server without the statement that ours has prepared."""
+            wire.send(b.bind(statement="kept") + b.execute() + b.sync())
+            wire.until("Z")
+            match how:
+                case "simple":
+                    messages = wire.ask(sql)
+                case "unnamed":
+                    wire.send(batch(sql))
+                    messages = wire.until("Z")
+                case "named":
+                    wire.send(b.parse(sql, "it") + b.bind(statement="it") + b.execute() + b.close_statement("it") + b.sync())
+                    messages = wire.until("Z")
+                case _:
+                    wire.ask("BEGIN")
+                    wire.ask(f"PREPARE it AS {sql}")
+                    messages = wire.ask("EXECUTE it")
+                    wire.ask("DEALLOCATE it")
+                    wire.ask("COMMIT")
+            assert not list(errors_of(messages))
+            other.ask("SELECT 1")
+            kept = other.value("SELECT count(*) FROM pg_prepared_statements WHERE statement = $$SELECT 'kept'$$")
+            return kept == "0"
+
+        harmless = "SELECT similarity('word', 'words'), lower(public.Similarity('a', 'b')::text)"
+        assert is_reset_by(harmless), "nobody has asked yet"
+        assert not is_reset_by(harmless)
+        for unknown in ("SELECT of_nobody('x')", "SELECT set_limit(0.4)", "SELECT similarity(of_nobody('x'), 'y')"):
+            for _ in range(2):
+                assert is_reset_by(unknown), unknown
+        assert not is_reset_by(harmless)
+        # Another function of that name, made by a client of ours.
+        body = "SELECT length(set_config('app.tenant', 'secret', false))"
+        other.ask(f"CREATE FUNCTION similarity(int, int) RETURNS int LANGUAGE sql AS $${body}$$")
+        for _ in range(2):
+            assert is_reset_by(harmless)
+        other.ask("DROP FUNCTION similarity(int, int)")
+
+
+@pytest.mark.pooled
 def test_what_code_makes_keeps_its_client(cluster: Cluster, start) -> None:  # noqa: ANN001
     """A temporary table and a lock made out of sight: the client finds them again, and another waits for its own server."""
     endpoint = start(cluster, default_pool_size=2)

@@ -557,7 +557,9 @@ impl SimClient {
             _ => (name, values),
         };
         match self.rng.below(100) {
-            0..30 => Do::Row(id),
+            0..26 => Do::Row(id),
+            26..28 => Do::Call("ext_echo", id),
+            28..30 => Do::Call("own_echo", id),
             30..42 => Do::Rows(id, 1 + self.rng.below(20) as i64),
             42..46 => Do::Rows(id, 1 + self.rng.below(self.plan.rows_max) as i64),
             46..49 => Do::Wide(id, 1 + self.rng.below(5) as i64, self.rng.below(20_000) as usize),

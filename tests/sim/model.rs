@@ -64,6 +64,8 @@ pub struct Model {
 #[derive(Clone, Debug)]
 pub enum Do {
     Row(String),
+    /// The same, through a function of that name.
+    Call(&'static str, String),
     Rows(String, i64),
     /// Rows of that many bytes.
     Wide(String, i64, usize),
@@ -105,6 +107,7 @@ impl Do {
     pub fn sql(&self, table: &str) -> String {
         match self {
             Do::Row(id) => format!("select '{id}'"),
+            Do::Call(function, id) => format!("select {function}('{id}')"),
             Do::Rows(id, count) => format!("select '{id}', g from generate_series(1,{count}) g"),
             Do::Wide(id, count, width) => {
                 format!("select '{id}', g, repeat('w', {width}) from generate_series(1,{count}) g")
@@ -136,6 +139,7 @@ impl Do {
     pub fn columns(&self) -> Option<Vec<String>> {
         let names: &[&str] = match self {
             Do::Row(_) => &["?column?"],
+            Do::Call(function, _) => &[function],
             Do::Rows(..) => &["?column?", "g"],
             Do::Wide(..) => &["?column?", "g", "repeat"],
             Do::Show(name) => &[name],
@@ -249,7 +253,7 @@ impl Model {
         let text = |id: &str| Some(id.to_string());
         let mut out = Vec::new();
         let tag = match statement {
-            Do::Row(id) => {
+            Do::Row(id) | Do::Call(_, id) => {
                 out.push(Expect::Row(vec![text(id)]));
                 "SELECT 1".to_string()
             }

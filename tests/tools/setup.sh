@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs what is lacking, and nothing else: setup.sh [build] [postgresql] [python] [drivers VENV] [pgbouncer] [strace] [valgrind]
+# Installs what is lacking, and nothing else: setup.sh [build] [grammar] [postgresql] [python] [drivers VENV] [pgbouncer] [strace] [valgrind]
 # Debian and Ubuntu; as root or through sudo. Does nothing, and quickly, when everything is there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -11,6 +11,12 @@ while [ $# -gt 0 ]; do
     build)
         # rustc links with cc.
         command -v cc >/dev/null || wanted+=(gcc libc6-dev)
+        ;;
+    grammar)
+        # PostgreSQL's parser is C, whose header is read by libclang, which needs headers of its own.
+        ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang-*.so* >/dev/null 2>&1 &&
+            ls /usr/lib/llvm-*/lib/clang/*/include/stdbool.h /usr/lib/clang/*/include/stdbool.h >/dev/null 2>&1 ||
+            wanted+=(libclang)
         ;;
     postgresql)
         [ -n "${PGDOG_TEST_PGBIN:-}" ] || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || wanted+=(postgresql)
@@ -58,9 +64,16 @@ if [ ${#wanted[@]} -gt 0 ]; then
         as_root chmod 755 $policy
         trap 'as_root rm -f $policy' EXIT
     fi
+    # The system's own version of libclang and its headers; the package without a version brings all of LLVM along.
+    name_libclang() {
+        [[ " ${wanted[*]} " == *" libclang "* ]] || return 0
+        local version
+        version=$(apt-cache depends libclang-dev | grep -om 1 'libclang-[0-9]*-dev' | grep -o '[0-9]*')
+        read -ra wanted <<<"${wanted[*]/#libclang/libclang1-$version libclang-common-$version-dev}"
+    }
     log=$(mktemp)
     if ! {
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get update &&
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get update && name_libclang &&
             as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${wanted[@]}"
     } >"$log" 2>&1; then
         tail -n 40 "$log" >&2

@@ -149,6 +149,8 @@ const SPECIAL: &[(&str, Effects)] = &[
     ("setval", Effects::SEQUENCE),
     ("table_to_xml", Effects::UNKNOWN_FUNCTION),
     ("table_to_xml_and_xmlschema", Effects::UNKNOWN_FUNCTION),
+    // `TREAT(x AS name)` is a call of the function of that name.
+    ("treat", Effects::UNKNOWN_FUNCTION),
     ("ts_rewrite", Effects::UNKNOWN_FUNCTION),
     ("ts_stat", Effects::UNKNOWN_FUNCTION),
 ];

@@ -46,6 +46,8 @@ fn signature(name: &str, count: usize) -> Option<(&'static [Type], Type)> {
         ("repeat", 2) => (&[Text, Int4], Text),
         ("upper" | "lower", 1) => (&[Text], Text),
         ("length", 1) => (&[Text], Int4),
+        // A member of an extension, and a user's own.
+        ("ext_echo" | "own_echo", 1) => (&[Text], Text),
         ("pg_cancel_backend" | "pg_terminate_backend", 1) => (&[Int4], Bool),
         ("exists" | "source_is_session", 2) => (&[Text, Text], Bool),
         ("listened_channels", 2) => (&[Text, Text], Text),

@@ -188,6 +188,13 @@ impl Session {
                 "pg_listening_channels" => !self.listening.is_empty(),
                 other => return Err(PgError::error("42P01", format!("relation \"{other}\" does not exist"))),
             }),
+            "ext_echo" | "own_echo" => Value::Text(values[0].text()),
+            // Whether all functions of a name are parallel safe members of extensions.
+            "source_is_session" if values[0].text() == "pg_depend" => match values[1].text().as_str() {
+                "ext_echo" => Value::Bool(true),
+                "own_echo" => Value::Bool(false),
+                _ => Value::Null,
+            },
             "source_is_session" => Value::Bool(self.gucs.is_of_session(&values[1].text())),
             "listened_channels" if self.listening.is_empty() => Value::Null,
             "listened_channels" => {
