@@ -497,9 +497,11 @@ impl SimClient {
             let takes_other = other.first().is_some_and(|first| matches(first, frame).is_ok());
             let mut chosen = if takes_other { other } else { usual };
             if takes_other {
-                self.model.fail();
                 if chosen.first() == Some(&PLAN_CHANGED) {
+                    // Outside of transactions: there is nothing to undo.
                     self.reader.columns = None;
+                } else {
+                    self.model.fail();
                 }
                 // The status behind a cancelled statement follows from the model.
                 for expect in &mut chosen {
