@@ -111,6 +111,8 @@ impl Run {
             }
             if self.deaths > 0 && self.rng.below(1000) < self.deaths {
                 self.kill_one();
+                // Its end is all that may be left to happen.
+                continue;
             }
             let guests = self.guests.iter().map(Guest::next_time).min().unwrap_or(Time::NEVER);
             let next = self.net.next_time().min(self.host.next_time()).min(guests);
