@@ -52,8 +52,8 @@ pub enum Next {
 pub struct Lost {
     /// They have been told that they listen.
     pub listening: Vec<Listener>,
-    /// They have asked to.
-    pub asking: Vec<Listener>,
+    /// They have asked to, with these numbers.
+    pub asking: Vec<(Listener, u32)>,
 }
 
 /// What the console shows of a channel.
@@ -107,6 +107,8 @@ enum Connection {
 
 #[derive(Default)]
 struct Wishes {
+    /// Of its last question.
+    number: u32,
     has: Channels,
     /// Not sent yet, and sent.
     asks: Channels,
@@ -134,12 +136,13 @@ impl<T> Default for Listeners<T> {
 
 impl<T> Listeners<T> {
     /// From now on `who` wants to listen to these channels alone. Those that it has are ended at once if they are not among
-    /// them; for new ones [`Listeners::answered`] or [`Listeners::lost`] names it later.
+    /// them; for new ones [`Listeners::answered`] or [`Listeners::lost`] names it later, with the number of its last question.
     pub fn listen(
         &self,
         config: &PoolConfig,
         make: impl FnOnce() -> Arc<Pool<T>>,
         who: Listener,
+        number: u32,
         channels: Channels,
     ) -> Vec<Need<T>> {
         let mut state = self.lock();
@@ -151,6 +154,7 @@ impl<T> Listeners<T> {
         state.databases.retain(|of, database| *of == target || !database.is_unused());
         let database = state.databases.entry(target.clone()).or_insert_with(|| Database::new(make()));
         let wishes = database.sessions.entry(who).or_default();
+        wishes.number = number;
         let gone: Vec<_> = wishes.has.difference(&channels).cloned().collect();
         wishes.asks = channels.difference(&wishes.has).cloned().collect();
         wishes.asked.clear();
@@ -186,7 +190,7 @@ impl<T> Listeners<T> {
     }
 
     /// What [`Next::Ask`] said has been done: those who listen now to what they asked for.
-    pub fn answered(&self, pool: u64) -> Vec<Listener> {
+    pub fn answered(&self, pool: u64) -> Vec<(Listener, u32)> {
         self.lock().database(pool).map_or_else(Vec::new, Database::answered)
     }
 
@@ -267,7 +271,7 @@ impl<T> State<T> {
     }
 
     fn forget(&mut self, lost: &Lost) {
-        for who in lost.listening.iter().chain(&lost.asking) {
+        for who in lost.listening.iter().chain(lost.asking.iter().map(|(who, _)| who)) {
             self.of.remove(who);
         }
     }
@@ -347,7 +351,7 @@ impl<T> Database<T> {
         Next::Ask(query)
     }
 
-    fn answered(&mut self) -> Vec<Listener> {
+    fn answered(&mut self) -> Vec<(Listener, u32)> {
         self.on.append(&mut self.asking.take().unwrap_or_default());
         let mut listening = Vec::new();
         for (who, wishes) in &mut self.sessions {
@@ -358,7 +362,7 @@ impl<T> Database<T> {
                 self.channels.entry(channel.clone()).or_default().listeners.push(*who);
             }
             wishes.has.append(&mut wishes.asked);
-            listening.push(*who);
+            listening.push((*who, wishes.number));
         }
         listening
     }
@@ -371,7 +375,11 @@ impl<T> Database<T> {
         self.is_retired = false;
         let mut lost = Lost::default();
         for (who, wishes) in std::mem::take(&mut self.sessions) {
-            if wishes.has.is_empty() { lost.asking.push(who) } else { lost.listening.push(who) }
+            if wishes.has.is_empty() {
+                lost.asking.push((who, wishes.number))
+            } else {
+                lost.listening.push(who)
+            }
         }
         lost
     }
@@ -421,7 +429,7 @@ mod tests {
     fn listen(all: &Listeners<()>, token: u64, names: &[&str]) -> &'static str {
         let config = config();
         let make = || Arc::new(Pool::for_tests(POOL, config.clone()));
-        match all.listen(&config, make, who(token), channels(names)).pop() {
+        match all.listen(&config, make, who(token), 5, channels(names)).pop() {
             Some(Need::Open(_)) => "open",
             Some(Need::Tell(at)) if at == who(9) => "tell",
             Some(Need::Nothing) => "nothing",
@@ -444,11 +452,11 @@ mod tests {
         // What comes meanwhile waits for the next query.
         assert_eq!(listen(&all, 3, &["a"]), "tell");
         assert_eq!(all.next(POOL), Next::Rest);
-        assert_eq!(all.answered(POOL), [who(1), who(2)]);
+        assert_eq!(all.answered(POOL), [(who(1), 5), (who(2), 5)]);
         assert_eq!(all.hear(POOL, b"a"), [who(1), who(2)]);
         // A channel that is on is asked for again: the answer tells what was before from what comes after.
         assert_eq!(all.next(POOL), ask("LISTEN \"a\";"));
-        assert_eq!(all.answered(POOL), [who(3)]);
+        assert_eq!(all.answered(POOL), [(who(3), 5)]);
         assert_eq!(all.next(POOL), Next::Rest);
 
         assert_eq!(listen(&all, 1, &["a"]), "tell");
@@ -482,14 +490,14 @@ mod tests {
         all.answered(POOL);
         listen(&all, 2, &["a"]);
         listen(&all, 1, &["a", "b"]);
-        assert_eq!(all.lost(POOL), Lost { listening: vec![who(1)], asking: vec![who(2)] });
+        assert_eq!(all.lost(POOL), Lost { listening: vec![who(1)], asking: vec![(who(2), 5)] });
         assert!(all.is_empty() && all.hear(POOL, b"a").is_empty() && all.rows().is_empty());
         assert_eq!(all.lost(POOL), Lost::default());
         assert_eq!(listen(&all, 2, &["a"]), "open");
         assert!(all.retire(|_| true).is_empty());
         all.opened(POOL, who(9));
         assert_eq!(all.retire(|_| false), [who(9)]);
-        let lost = Lost { listening: Vec::new(), asking: vec![who(2)] };
+        let lost = Lost { listening: Vec::new(), asking: vec![(who(2), 5)] };
         assert_eq!(all.next(POOL), Next::Close(lost));
     }
 

@@ -656,7 +656,13 @@ impl<T> World<T> {
     }
 
     /// From now on `who`, a client of this cluster, wants to listen to these channels alone.
-    pub fn listen(&self, cluster: &Cluster<T>, who: Listener, channels: Channels) -> Vec<Need<T>> {
+    pub fn listen(
+        &self,
+        cluster: &Cluster<T>,
+        who: Listener,
+        number: u32,
+        channels: Channels,
+    ) -> Vec<Need<T>> {
         let Some(pool) = cluster.pools.first() else { return Vec::new() };
         let text = |text: &str| Box::from(text.as_bytes());
         let startup = vec![
@@ -672,7 +678,7 @@ impl<T> World<T> {
             ..pool.config.clone()
         };
         let make = || self.private_pool(config.clone(), pool.learnt.clone());
-        self.listeners.listen(&config, make, who, channels)
+        self.listeners.listen(&config, make, who, number, channels)
     }
 
     /// Whether there is a pool for the same database on the same server.

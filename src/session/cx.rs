@@ -51,8 +51,9 @@ pub enum Action<S> {
     Seal { direct: bool },
     /// The pool was there for this session alone.
     Retire { pool: Arc<ServerPool<S>> },
-    /// From now on notifications of these channels alone are wanted; `on_listening` follows if one of them is new.
-    Listen { channels: Channels },
+    /// From now on notifications of these channels alone are wanted; `on_listening` follows with this number if one of them
+    /// is new.
+    Listen { channels: Channels, number: u32 },
     /// The client is to be closed once it has read what it was sent.
     Close,
 }

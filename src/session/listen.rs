@@ -54,8 +54,8 @@ pub(super) struct Listening {
     echoes: VecDeque<u64>,
     /// There is no listening connection any more.
     is_lost: bool,
-    /// It has asked for something.
-    is_known: bool,
+    /// How often it has asked for something.
+    asked: u32,
 }
 
 /// Why what follows an answer has to wait.
@@ -100,13 +100,18 @@ pub fn channel_of(message: &[u8]) -> Option<&[u8]> {
 }
 
 impl Listening {
+    fn ask<S>(&mut self, channels: Channels) -> Action<S> {
+        self.asked = self.asked.wrapping_add(1).max(1);
+        Action::Listen { channels, number: self.asked }
+    }
+
     /// Nobody would notice if it were not there.
     fn is_empty(&self) -> bool {
         self.channels.is_empty()
             && self.waiting.is_empty()
             && self.missed == 0
             && !self.is_lost
-            && !self.is_known
+            && self.asked == 0
             && self.echoes.is_empty()
     }
 
@@ -173,8 +178,7 @@ impl<S> Session<S> {
         if !listening.channels.is_subset(&found) {
             let left = listening.channels.intersection(&found).cloned().collect();
             listening.hear_only(left);
-            listening.is_known = true;
-            cx.actions.push(Action::Listen { channels: listening.channels.clone() });
+            cx.actions.push(listening.ask(listening.channels.clone()));
         }
         if has_more { Effects::LISTEN } else { Effects::NONE }
     }
@@ -196,24 +200,39 @@ impl<S> Session<S> {
         run.hold = Hold::Joining(cx.now + timeout);
         if let Some(listening) = &mut self.listening {
             listening.wanted = found.clone();
-            listening.is_known = true;
+            cx.actions.push(listening.ask(found));
         }
-        cx.actions.push(Action::Listen { channels: found });
     }
 
     /// The listening connection listens to what this session has asked for, or cannot.
-    pub fn on_listening(&mut self, works: bool, cx: &mut Cx<'_, S>) {
+    pub fn on_listening(&mut self, number: u32, works: bool, cx: &mut Cx<'_, S>) {
         let State::Running(run) = &self.state else { return };
         let Some(listening) = self.listening.as_mut().filter(|_| matches!(run.hold, Hold::Joining(_))) else {
             return;
         };
-        let wanted = std::mem::take(&mut listening.wanted);
-        if works {
-            listening.hear_only(wanted);
-        } else {
-            log::warn!("a client keeps its server: no connection listens for it");
-            self.pins |= Effects::LISTEN;
+        // An answer to what it has asked before means nothing now.
+        if number != listening.asked {
+            return;
         }
+        if !works {
+            return self.on_listens_refused(cx);
+        }
+        let wanted = std::mem::take(&mut listening.wanted);
+        listening.hear_only(wanted);
+        self.go_on(cx);
+    }
+
+    /// Its server listens for it, as without all this.
+    fn on_listens_refused(&mut self, cx: &mut Cx<'_, S>) {
+        if !matches!(&self.state, State::Running(run) if matches!(run.hold, Hold::Joining(_))) {
+            return;
+        }
+        log::warn!("a client keeps its server: no connection listens for it");
+        self.pins |= Effects::LISTEN;
+        self.go_on(cx);
+    }
+
+    fn go_on(&mut self, cx: &mut Cx<'_, S>) {
         self.release();
         self.after_answer(HOME, cx);
         if matches!(self.state, State::Running(_)) {
@@ -223,10 +242,10 @@ impl<S> Session<S> {
 
     /// It took too long.
     pub(super) fn on_listening_time(&mut self, cx: &mut Cx<'_, S>) {
-        if let Some(listening) = &self.listening {
-            cx.actions.push(Action::Listen { channels: listening.channels.clone() });
+        if let Some(listening) = &mut self.listening {
+            cx.actions.push(listening.ask(listening.channels.clone()));
         }
-        self.on_listening(false, cx);
+        self.on_listens_refused(cx);
     }
 
     /// The client hears that its transaction is over.
@@ -365,7 +384,7 @@ impl<S> Session<S> {
             listening.is_lost = true;
         }
         // A wish that was under way is lost, too.
-        self.on_listening(false, cx);
+        self.on_listens_refused(cx);
         self.tell_notifications(cx);
     }
 
@@ -404,7 +423,7 @@ impl<S> Session<S> {
 
     /// Whether the worker has to be told when this session ends.
     pub fn listens(&self) -> bool {
-        self.listening.as_ref().is_some_and(|listening| listening.is_known)
+        self.listening.as_ref().is_some_and(|listening| listening.asked > 0)
     }
 }
 

@@ -12,10 +12,10 @@ use crate::worker::servers::Held;
 use crate::worker::{Line, Worker};
 
 impl<N: Net> Worker<N> {
-    pub(super) fn listen(&mut self, token: u64, session: &Session<Line<N>>, channels: Channels) {
+    pub(super) fn listen(&mut self, token: u64, session: &Session<Line<N>>, number: u32, channels: Channels) {
         let Some(cluster) = session.cluster() else { return };
         let who = Listener { worker: self.id, token };
-        for need in self.world.listen(cluster, who, channels) {
+        for need in self.world.listen(cluster, who, number, channels) {
             self.meet(need);
         }
     }
@@ -70,8 +70,8 @@ impl<N: Net> Worker<N> {
             return self.discard(server, false);
         }
         if server.has_answered() {
-            for who in self.world.listeners.answered(pool) {
-                self.common.post(who.worker, Mail::Listening { token: who.token, works: true });
+            for (who, number) in self.world.listeners.answered(pool) {
+                self.common.post(who.worker, Mail::Listening { token: who.token, number, works: true });
             }
         }
         match self.world.listeners.next(pool) {
@@ -125,8 +125,8 @@ impl<N: Net> Worker<N> {
     }
 
     fn tell_lost(&mut self, lost: Lost) {
-        for who in lost.asking {
-            self.common.post(who.worker, Mail::Listening { token: who.token, works: false });
+        for (who, number) in lost.asking {
+            self.common.post(who.worker, Mail::Listening { token: who.token, number, works: false });
         }
         for who in lost.listening {
             self.common.post(who.worker, Mail::Unheard { token: who.token });

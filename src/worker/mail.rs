@@ -84,6 +84,7 @@ pub enum Mail<S> {
     /// What a session has asked to listen to is listened to, or cannot be.
     Listening {
         token: u64,
+        number: u32,
         works: bool,
     },
     /// The connection that listened for a session has gone.

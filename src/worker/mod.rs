@@ -337,10 +337,10 @@ impl<N: Net> Worker<N> {
                 self.with_session(token, |session, cx| session.on_console(answer, cx));
             }
             Mail::Listen { token } => self.on_listen(token),
-            Mail::Listening { token, works } => {
+            Mail::Listening { token, number, works } => {
                 let counters = &mut self.counters;
                 *(if works { &mut counters.listens } else { &mut counters.refused_listens }) += 1;
-                self.with_session(token, |session, cx| session.on_listening(works, cx));
+                self.with_session(token, |session, cx| session.on_listening(number, works, cx));
             }
             Mail::Unheard { token } => {
                 self.counters.lost_listens += 1;

@@ -288,7 +288,7 @@ impl<N: Net> Worker<N> {
                     self.common.post(server.home.worker, Mail::Close { server });
                 }
             }
-            Action::Listen { channels } => self.listen(token, session, channels),
+            Action::Listen { channels, number } => self.listen(token, session, number, channels),
             Action::Close => {}
         }
     }

@@ -413,10 +413,10 @@ impl Mini {
             // There is nobody else: it has been carried out.
             Action::CancelKey(_) => session.on_cancelled(&mut self.cx()),
             Action::Ask(ask) => self.asks.push_back((None, ask)),
-            Action::Listen { channels } => {
+            Action::Listen { channels, number } => {
                 // Somebody else listens for it, and is told something at once; now and then that fails, or ends.
                 let luck = self.rng.below(8);
-                session.on_listening(luck > 0, &mut self.cx());
+                session.on_listening(number, luck > 0, &mut self.cx());
                 for channel in channels {
                     let mut message = Vec::new();
                     encode::message(&mut message, b'A', |buf| {
