@@ -30,6 +30,7 @@ use crate::cluster::listeners::{Channel, Channels, statement};
 use crate::session::cx::{Action, Cx};
 use crate::session::errors::ClientError;
 use crate::session::exchange::{Note, OutOfSync};
+use crate::session::inbound::Passing;
 use crate::session::requests::HOME;
 use crate::session::server::{Phase, Server};
 use crate::session::{Session, State, is_over, send_queries};
@@ -148,6 +149,7 @@ impl<S> Session<S> {
         let link = &self.links[at];
         link.touched.effects.any(Effects::LISTEN)
             && !link.touched.has_listened
+            && self.client.inbound.passing == Passing::Nothing
             && at == HOME
             && is_over(&link.server)
             && !cx.draining

@@ -583,6 +583,10 @@ impl<S> Session<S> {
 
     /// A transaction is over: asks its server what of it remains. False if there is nothing to ask.
     pub(super) fn takes_census(&mut self, cx: &Cx<'_, S>) -> bool {
+        if self.client.inbound.passing != Passing::Nothing {
+            // The server reads a message of the client's: nothing of ours may come into its middle.
+            return false;
+        }
         let names_channels = self.shares_listening(cx);
         let link = &mut self.links[HOME];
         // Before this, others were told of the functions that there were before.
