@@ -505,7 +505,7 @@ def test_guesses_that_come_together_stand_in_line(method: str, server: Cluster, 
 
     with ThreadPoolExecutor(40) as threads:
         ends = list(threads.map(end_of, wires))
-    quick = [state for state, after in ends if state == "28P01" and after < 0.09]
+    quick = [state for state, after in ends if state == "28P01" and after < 0.05]
     assert len(quick) <= 6, "five are free, and the line begins with the next"
     states = [state for state, _ in ends]
     assert set(states) == {"28P01", "28000"} and 5 < states.count("28P01") < 20
