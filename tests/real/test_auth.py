@@ -506,7 +506,7 @@ def test_guesses_that_come_together_stand_in_line(method: str, server: Cluster, 
     with ThreadPoolExecutor(40) as threads:
         ends = list(threads.map(end_of, wires))
     quick = [state for state, after in ends if state == "28P01" and after < 0.05]
-    assert len(quick) <= 6, "five are free, and the line begins with the next"
+    assert len(quick) <= 7, "five are free, the line begins with the next, and two workers may look at one each at a time"
     states = [state for state, _ in ends]
     assert set(states) == {"28P01", "28000"} and 5 < states.count("28P01") < 20
     works(pgdog, "app", "secret")
