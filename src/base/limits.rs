@@ -112,3 +112,6 @@ pub const LISTENS_MAX: usize = 1000;
 pub const ECHOES_MAX: usize = 1000;
 /// PostgreSQL's payloads are shorter than 8000 bytes, and names than 64.
 pub const NOTIFICATION_BYTES_MAX: usize = 16 * 1024;
+/// Notifications on their way to the sessions of a worker; beyond them the connections that listen are not read for a moment.
+pub const NOTIFICATIONS_UNDERWAY_MAX: usize = 100_000;
+pub const NOTIFICATIONS_PAUSE: Duration = Duration::from_millis(1);

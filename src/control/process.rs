@@ -16,7 +16,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::admin::{Command, complete};
-use crate::base::limits::BUSY_INTERVAL;
+use crate::base::limits::{BUSY_INTERVAL, NOTIFICATIONS_UNDERWAY_MAX};
 use crate::base::time::Time;
 use crate::cluster::shared::Shared;
 use crate::config::Config;
@@ -127,6 +127,7 @@ impl Process {
                 mailbox: Mailbox::new(Box::new(net.waker()?)),
                 registrar: Box::new(net.registrar()?),
                 clients: AtomicUsize::new(0),
+                notifications: AtomicUsize::new(0),
                 busy: AtomicU32::new(0),
             });
             nets.push(net);
@@ -136,6 +137,7 @@ impl Process {
             shared: Shared::new(config.general.prepared_statements_limit, &mut OsRng::new()?),
             orders: Box::new(inbox.clone()),
             servers: AtomicUsize::new(0),
+            notifications_max: NOTIFICATIONS_UNDERWAY_MAX,
             bugs: AtomicUsize::new(0),
         });
         let world = Arc::new(World::build(Arc::new(config), None));

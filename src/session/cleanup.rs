@@ -186,12 +186,18 @@ impl<S> Server<S> {
         if self.next_time() > now {
             return Unbound::Going;
         }
-        match self.phase {
+        match &mut self.phase {
             Phase::Login(_) => Unbound::Failed(OpenFailure::Timeout),
             Phase::Sending { .. } | Phase::Cleaning { .. } => Unbound::Close(Closing::Forced),
             // It had its time to go by itself.
             Phase::Closing { .. } => Unbound::Close(Closing::Lost),
-            Phase::Listening(_) => Unbound::Close(Closing::Forced),
+            Phase::Listening(ear) if ear.until.is_some_and(|until| until <= now) => {
+                Unbound::Close(Closing::Forced)
+            }
+            Phase::Listening(ear) => {
+                ear.paused = None;
+                Unbound::Going
+            }
             Phase::Ready => Unbound::Going,
         }
     }
@@ -200,7 +206,9 @@ impl<S> Server<S> {
         match &self.phase {
             Phase::Login(login) => login.deadline,
             Phase::Sending { until } | Phase::Cleaning { until } | Phase::Closing { until } => *until,
-            Phase::Listening(ear) => ear.until.unwrap_or(Time::NEVER),
+            Phase::Listening(ear) => {
+                [ear.until, ear.paused].into_iter().flatten().min().unwrap_or(Time::NEVER)
+            }
             Phase::Ready => Time::NEVER,
         }
     }

@@ -434,6 +434,8 @@ impl<S> Session<S> {
 pub struct Ear {
     /// What it was asked has to be answered by then.
     pub until: Option<Time>,
+    /// It is not read before that time: there is more than its listeners can take.
+    pub paused: Option<Time>,
     pub heard: Vec<Arc<[u8]>>,
 }
 
@@ -445,6 +447,17 @@ impl<S> Server<S> {
 
     pub fn is_listening(&self) -> bool {
         matches!(self.phase, Phase::Listening(_))
+    }
+
+    pub fn pause_listening(&mut self, until: Option<Time>) {
+        if let Phase::Listening(ear) = &mut self.phase {
+            ear.paused = until;
+        }
+    }
+
+    /// Whether it has to wait before more of it is read.
+    pub fn is_paused(&self) -> bool {
+        matches!(&self.phase, Phase::Listening(ear) if ear.paused.is_some())
     }
 
     /// What it has heard since it was asked last.

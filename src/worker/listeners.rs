@@ -1,13 +1,14 @@
 //! The connections that listen for clients, and the way of a notification: from there to the workers whose sessions want it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::cluster::listeners::{Channels, Listener, Lost, Need, Next, TICKET};
 use crate::cluster::pool::Checkout;
 use crate::io::net::Net;
 use crate::session::Session;
 use crate::session::listen::channel_of;
-use crate::worker::mail::Mail;
+use crate::worker::mail::{Mail, Peer};
 use crate::worker::servers::Held;
 use crate::worker::{Line, Worker};
 
@@ -103,12 +104,22 @@ impl<N: Net> Worker<N> {
         for of_worker in listeners.chunk_by(|one, other| one.worker == other.worker) {
             let Some(first) = of_worker.first() else { continue };
             let tokens = of_worker.iter().map(|listener| listener.token).collect();
+            let peer = &self.common.peers[usize::from(first.worker)];
+            peer.notifications.fetch_add(of_worker.len(), Ordering::Relaxed);
             let mail = Mail::Notification { pool, message: message.clone(), tokens };
             self.common.post(first.worker, mail);
         }
     }
 
+    /// Some worker has as many on their way to its sessions as it may.
+    pub(super) fn are_listeners_full(&self) -> bool {
+        let underway = |peer: &Peer<Line<N>>| peer.notifications.load(Ordering::Relaxed);
+        self.common.peers.iter().any(|peer| underway(peer) > self.common.notifications_max)
+    }
+
     pub(super) fn on_notification(&mut self, pool: u64, message: &Arc<[u8]>, tokens: &[u64]) {
+        // Whatever becomes of them, they have arrived.
+        self.common.peers[usize::from(self.id)].notifications.fetch_sub(tokens.len(), Ordering::Relaxed);
         for &token in tokens {
             let mut keeps = true;
             self.with_session(token, |session, cx| keeps = session.on_notification(message, cx));

@@ -195,6 +195,8 @@ pub struct Peer<S> {
     pub registrar: Box<dyn Registrar<S>>,
     /// Clients that it has, or is about to be given.
     pub clients: AtomicUsize,
+    /// Notifications on their way to its sessions.
+    pub notifications: AtomicUsize,
     /// Percent of the last moments that it spent working.
     pub busy: AtomicU32,
 }
@@ -204,6 +206,8 @@ pub struct Common<S> {
     pub peers: Vec<Peer<S>>,
     pub shared: Shared,
     pub orders: Box<dyn Orders>,
+    /// With more on their way to the sessions of a worker no more are read.
+    pub notifications_max: usize,
     /// Server connections ever made: their numbers.
     pub servers: AtomicUsize,
     /// Things that must not happen and did.

@@ -144,6 +144,8 @@ pub struct Counters {
     pub listens: u64,
     pub refused_listens: u64,
     pub lost_listens: u64,
+    /// Times that a connection that listens was not read, because those it listens for were behind.
+    pub paused_listens: u64,
     /// Servers that did not close in the time that they had for it: their slots were freed without their word.
     pub impatient_closes: u64,
 }

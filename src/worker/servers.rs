@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::base::address::Address;
+use crate::base::limits::{NOTIFICATIONS_PAUSE, READS_PER_TURN_MAX};
 use crate::base::time::Time;
 use crate::cluster::pool::Checkin;
 use crate::cluster::world::OpenFailure;
@@ -141,6 +142,7 @@ impl<N: Net> Worker<N> {
         if matches!(server.phase, Phase::Login(_)) && !self.is_connected(&mut server) {
             return self.keep(server);
         }
+        let mut reads = 0;
         loop {
             if !self.flush_server(&mut server) {
                 let step = server.on_eof();
@@ -157,6 +159,15 @@ impl<N: Net> Worker<N> {
                     _ => Unbound::Going,
                 };
                 return self.on_unbound(server, step);
+            }
+            if server.is_listening() {
+                // Whatever it has heard is passed on before more is read, and others have their turn.
+                server.pause_listening(self.are_listeners_full().then(|| self.now + NOTIFICATIONS_PAUSE));
+                self.counters.paused_listens += u64::from(server.is_paused());
+                if server.is_paused() || reads == READS_PER_TURN_MAX {
+                    return self.attend(server);
+                }
+                reads += 1;
             }
             let Server { socket, ready, inbound, .. } = &mut *server;
             let step = match lines::read(socket, ready, inbound, &mut self.chunks) {
@@ -592,7 +603,7 @@ impl<N: Net> Worker<N> {
             server.armed = Time::NEVER;
         }
         server.armed = self.timers.arm(token, server.next_time(), server.armed);
-        let ready = server.ready.readable && !matches!(server.phase, Phase::Login(_));
+        let ready = server.ready.readable && !matches!(server.phase, Phase::Login(_)) && !server.is_paused();
         self.table.replace(token, Entry::Server(server));
         if ready {
             self.enqueue(token);

@@ -171,6 +171,13 @@ def send_signal(pid: int, number: int) -> None:
         pass
 
 
+def memory(pid: int) -> int:
+    """Resident memory in MiB."""
+    with open(f"/proc/{pid}/status") as status:
+        (line,) = [line for line in status if line.startswith("VmRSS")]
+    return int(line.split()[1]) // 1024
+
+
 def descendants(pid: int) -> list[int]:
     """Process ids of all children of `pid`, and theirs."""
     children: dict[int, list[int]] = {}

@@ -11,7 +11,7 @@ import time
 
 import pytest
 from certificates import LOCAL, Pki
-from harness import wait_until
+from harness import memory, wait_until
 from pgwire import build as b
 from pgwire.client import Wire
 from postgres import Cluster
@@ -62,13 +62,6 @@ class Witness(threading.Thread):
             self.wire.close()
         except BaseException as error:  # noqa: BLE001 - shown by the test
             self.error = error
-
-
-def memory(pid: int) -> int:
-    """Resident memory in MiB."""
-    with open(f"/proc/{pid}/status") as status:
-        (line,) = [line for line in status if line.startswith("VmRSS")]
-    return int(line.split()[1]) // 1024
 
 
 def test_five_thousand_that_never_log_in(cluster: Cluster, start) -> None:  # noqa: ANN001

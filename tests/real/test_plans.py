@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 from pgwire import build as b
-from pgwire.client import Message, Wire, errors_of, rows_of
+from pgwire.client import Message, Wire, errors_of, rows_or_errors
 from postgres import Cluster
 from scenarios import Scenario, assert_same, record
 from target import Endpoint
@@ -38,10 +38,6 @@ def prepare(wire: Wire, sql: str = "SELECT * FROM plans", name: str = "s") -> li
 
 def change(cluster: Cluster, column: str = "more text DEFAULT 'x'") -> None:
     cluster.sql(f"ALTER TABLE plans ADD {column}", database="app")
-
-
-def rows_or_errors(messages: list[Message]) -> object:
-    return list(errors_of(messages)) or rows_of(messages)
 
 
 OLD, NEW = [("1",)], [("1", "x")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from pgwire import build as b
-from pgwire.client import Message, Wire, errors_of, rows_of
+from pgwire.client import Wire, rows_or_errors
 from postgres import Cluster
 
 UNDEFINED, REFUSED = ["55000"], ["0A000"]
@@ -21,15 +21,11 @@ def table(cluster: Cluster) -> None:
     )
 
 
-def answer(messages: list[Message]) -> object:
-    return list(errors_of(messages)) or rows_of(messages)
-
-
 def ask(wire: Wire, sql: str, extended: bool, name: str = "") -> object:
     if not extended:
-        return answer(wire.ask(sql))
+        return rows_or_errors(wire.ask(sql))
     wire.send(b.parse(sql, name), b.bind((), name), b.describe_portal(), b.execute(), b.sync())
-    return answer(wire.until("Z"))
+    return rows_or_errors(wire.until("Z"))
 
 
 ASKS = ["SELECT lastval()", "SELECT currval('numbered_id_seq')", "SELECT pg_catalog.lastval() WHERE true", "SELECT last_number()"]
@@ -101,12 +97,12 @@ def test_prepared_and_pipelined(cluster: Cluster, start) -> None:  # noqa: ANN00
         wire.until("Z")
         other.ask("INSERT INTO numbered (x) VALUES (1)")
         wire.send(run, run)
-        assert [answer(wire.until("Z")) for _ in range(2)] == [UNDEFINED, UNDEFINED]
+        assert [rows_or_errors(wire.until("Z")) for _ in range(2)] == [UNDEFINED, UNDEFINED]
         wire.ask("DISCARD SEQUENCES")
         other.ask("INSERT INTO numbered (x) VALUES (1)")
-        assert answer(wire.ask("EXECUTE l")) == UNDEFINED
+        assert rows_or_errors(wire.ask("EXECUTE l")) == UNDEFINED
         wire.ask("DISCARD ALL")
         other.ask("INSERT INTO numbered (x) VALUES (1)")
         insert = b.parse("INSERT INTO numbered (x) VALUES (1)") + b.bind() + b.execute()
         wire.send(insert, b.parse("SELECT lastval()"), b.bind(), b.execute(), b.sync())
-        assert answer(wire.until("Z")) == [("4",)]
+        assert rows_or_errors(wire.until("Z")) == [("4",)]

@@ -274,6 +274,11 @@ def errors_of(messages: list[Message]) -> Iterator[str]:
     return (message.fields()["C"] for message in messages if message.kind == "E")
 
 
+def rows_or_errors(messages: list[Message]) -> list[tuple[str | None, ...]] | list[str]:
+    """The codes of the errors, if there is one."""
+    return list(errors_of(messages)) or rows_of(messages)
+
+
 def retry(action, attempts: int = 50, pause: float = 0.1):  # noqa: ANN001, ANN201
     """Repeat `action` while it fails with an error of the network or of the server; the last error is raised."""
     for attempt in range(attempts):

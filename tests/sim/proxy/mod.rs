@@ -152,6 +152,7 @@ impl Run {
             mailbox: Mailbox::new(Box::new(WorkerWake { waker: net.waker(poll), shared: shared.clone() })),
             registrar: Box::new(WorkerRegistrar { net: net.clone(), shared: shared.clone() }) as _,
             clients: AtomicUsize::new(0),
+            notifications: AtomicUsize::new(0),
             busy: AtomicU32::new(0),
         };
         let config = Arc::new(scene.config(0));
@@ -160,6 +161,7 @@ impl Run {
             shared: Global::new(config.general.prepared_statements_limit, &mut SeededRng::new(seed ^ 0x5348)),
             orders: Box::new(OrderBox { net: net.clone(), shared: shared.clone() }),
             servers: AtomicUsize::new(0),
+            notifications_max: scene.notifications_max,
             bugs: AtomicUsize::new(0),
         });
         let world = Arc::new(World::build(config, None));
@@ -901,6 +903,7 @@ impl Run {
                 ("the connection of a database listens for a client", counters.listens),
                 ("no connection listens for a client", counters.refused_listens),
                 ("the connection that listened for a client is lost", counters.lost_listens),
+                ("those who listen are slower than what they listen to", counters.paused_listens),
                 ("a server is taken from another worker", counters.steals),
                 ("a server is granted across workers", counters.handoffs),
             ];

@@ -56,6 +56,8 @@ pub struct Scene {
     pub think_max: Duration,
     /// Clients listen and notify; for those who share servers one connection listens.
     pub talks: bool,
+    /// More on their way to the sessions of a worker make the connection that listens wait.
+    pub notifications_max: usize,
     pub deregister_fails: u64,
     /// Mean pause between two faults, in microseconds.
     pub fault_pause: u64,
@@ -179,6 +181,7 @@ impl Scene {
             is_clean,
             is_wild,
             talks,
+            notifications_max: if talk.below(2) == 0 { talk.below(4) as usize } else { 100_000 },
             auth,
             host: if rng.below(4) == 0 { PG_NAME } else { "10.0.0.1" },
             users,
