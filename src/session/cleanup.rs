@@ -216,8 +216,7 @@ impl<S> Server<S> {
     /// Says goodbye. The slot is free once the server has closed: only then is its backend gone.
     pub fn say_goodbye(&mut self, now: Time) {
         let greeted = !matches!(self.phase, Phase::Login(_));
-        // In the middle of a message Terminate would be read as a part of it, and could make it whole: half a message
-        // that has gone is always part of something that is owed.
+        // In the middle of a message Terminate would be read as a part of it, and could make it whole.
         let says_it = greeted && self.is_settled();
         self.phase = Phase::Closing { until: now + CLOSE_TIMEOUT };
         // A relay full of what was not understood would leave no room to read its end.

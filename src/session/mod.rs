@@ -61,9 +61,9 @@ use crate::session::auth::Auth;
 use crate::session::cx::{Action, Answer, Cx};
 use crate::session::errors::ClientError;
 use crate::session::exchange::{Exchange, Note, Order, What};
-use crate::session::inbound::Inbound;
+use crate::session::inbound::{Inbound, Passing};
 use crate::session::listen::Listening;
-use crate::session::requests::Run;
+use crate::session::requests::{HOME, Run};
 use crate::session::server::{Readiness, Server, free_sent};
 use crate::session::startup::{Asked, Entry};
 use crate::session::state::{Deallocates, Touched};
@@ -725,6 +725,7 @@ impl<S> Session<S> {
     /// Takes a server out of the session's hands. What the client has not been sent of its last answer stays here.
     pub fn unlink(&mut self, link: usize, cx: &mut Cx<'_, S>) -> Box<Server<S>> {
         let Link { mut server, .. } = self.links.remove(link);
+        server.is_cut = link == HOME && matches!(self.client.inbound.passing, Passing::Send { .. });
         self.pins = Effects::NONE;
         if self.client.outbox.first_of(source(link)).is_some() {
             self.client.outbox.adopt(source(link), &mut server.inbound.relay, cx.chunks);

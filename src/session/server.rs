@@ -118,6 +118,8 @@ pub struct Server<S> {
     pub tainted_by: Option<u64>,
     /// Whose calls of nextval it remembers.
     pub sequences: Sequences,
+    /// It has been sent half a message, and the rest will never come: whatever else it was sent would be read as that.
+    pub is_cut: bool,
     /// It may listen to channels of the session's.
     pub listens: bool,
     /// Cancel requests for it that are under way: until they have ended it must not serve anybody else.
@@ -172,6 +174,7 @@ impl<S> Server<S> {
             unnamed: Unnamed::Nobodys,
             tainted_by: None,
             sequences: Sequences::Nobodys,
+            is_cut: false,
             listens: false,
             cancels: 0,
             born: now,
@@ -186,7 +189,8 @@ impl<S> Server<S> {
 
     /// Nothing is under way in either direction: it could serve another client.
     pub fn is_settled(&self) -> bool {
-        self.exchanges.is_quiet()
+        !self.is_cut
+            && self.exchanges.is_quiet()
             && self.status == TxStatus::Idle
             && !self.inbound.is_inside_frame()
             && self.outbox.is_empty()
