@@ -86,11 +86,11 @@ pub const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Clients accepted in a row before the control thread looks at its mail again.
 pub const ACCEPTS_PER_TURN_MAX: usize = 256;
-/// Clients that a worker is given before the next one gets any: a few clients cost less on one thread, where more of them
-/// are served per wake-up and no server changes hands between threads.
-pub const CLIENTS_PACKED_MAX: usize = 32;
-/// … as long as the worker is busy for less than this part of the time, in percent.
+/// Clients are given to the first worker that is busy for less than this part of the time, in percent: they cost less on one
+/// thread, where more of them are served per wake-up and no server changes hands between threads.
 pub const PACKED_BUSY_PERCENT_MAX: u32 = 50;
+/// From here on a worker's clients move to others that have more time.
+pub const MOVE_BUSY_PERCENT_MIN: u32 = 70;
 /// How often workers say how busy they are.
 pub const BUSY_INTERVAL: Duration = Duration::from_millis(200);
 /// A wait after accept failed for lack of files.

@@ -15,7 +15,7 @@ use mio::net::{TcpListener, UnixListener};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::base::address::{Origin, socket_name};
-use crate::base::limits::{ACCEPT_RETRY, ACCEPTS_PER_TURN_MAX, CLIENTS_PACKED_MAX, PACKED_BUSY_PERCENT_MAX};
+use crate::base::limits::{ACCEPT_RETRY, ACCEPTS_PER_TURN_MAX, PACKED_BUSY_PERCENT_MAX};
 use crate::base::time::Time;
 use crate::config::{General, Tcp};
 use crate::io::mio_net::{MioNet, tune};
@@ -83,7 +83,7 @@ impl Acceptor {
                 return;
             }
             match self.listeners[at].accept() {
-                Ok((socket, peer)) => self.deal(socket, peer),
+                Ok((socket, peer)) => self.deal(socket, peer, now),
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return,
                     io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
@@ -98,19 +98,17 @@ impl Acceptor {
         self.again = now;
     }
 
-    /// The first worker that has few clients and time for more gets the next one, else the one with the fewest.
-    fn deal(&self, socket: Stream, peer: Origin) {
+    /// The first worker that has time for more gets the next one, else the one with the fewest.
+    fn deal(&self, socket: Stream, peer: Origin, now: Time) {
         let clients = |peer: &Peer<Line>| peer.clients.load(Ordering::Relaxed);
-        let has_time = |peer: &Peer<Line>| {
-            clients(peer) < CLIENTS_PACKED_MAX && peer.busy.load(Ordering::Relaxed) < PACKED_BUSY_PERCENT_MAX
-        };
+        let has_time = |peer: &Peer<Line>| peer.busy.percent(now) < PACKED_BUSY_PERCENT_MAX;
         let mut peers = self.common.peers.iter().enumerate();
         let first = peers.clone().find(|(_, peer)| has_time(peer));
         let Some((worker, to)) = first.or_else(|| peers.by_ref().min_by_key(|(_, peer)| clients(peer)))
         else {
             return;
         };
-        to.clients.fetch_add(1, Ordering::Relaxed);
+        to.count_clients(1);
         let mail = Mail::Client { socket: Transport::plain(socket), peer };
         // This worker reads its mail next.
         if worker == WORKER { to.mailbox.leave(mail) } else { to.mailbox.send(mail) }

@@ -5,7 +5,7 @@
 use std::io::{self, Read};
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -32,7 +32,7 @@ use crate::io::transport::{Sealer, Transport};
 use crate::session::errors::ClientError;
 use crate::session::server::ServerWorld;
 use crate::worker::Worker;
-use crate::worker::mail::{Common, Mail, Mailbox, Order, Orders, Peer};
+use crate::worker::mail::{Busy, Common, Mail, Mailbox, Order, Orders, Peer};
 use crate::worker::shutdown::Shutdown;
 use crate::worker::upkeep::{self, Upkeep, replace_world};
 
@@ -128,7 +128,7 @@ impl Process {
                 registrar: Box::new(net.registrar()?),
                 clients: AtomicUsize::new(0),
                 notifications: AtomicUsize::new(0),
-                busy: AtomicU32::new(0),
+                busy: Busy::default(),
             });
             nets.push(net);
         }
@@ -321,33 +321,34 @@ fn work(mut worker: Worker<MioNet>, mut acceptor: Option<Acceptor>) {
             acceptor = None;
         }
         done = worker.net.now();
-        if let Some(percent) = meter.add(woke, done) {
+        if let Some(percent) = meter.look(done) {
             worker.tell_busy(percent);
         }
     }
 }
 
-/// How much of its time a worker works.
+/// How much of its time a worker's thread works. That it waits for a processor does not count: on another thread its clients
+/// would wait, too.
 struct Meter {
     began: Time,
-    busy: Duration,
+    worked: Duration,
 }
 
 impl Meter {
     fn new(now: Time) -> Meter {
-        Meter { began: now, busy: Duration::ZERO }
+        Meter { began: now, worked: sys::thread_time() }
     }
 
-    /// A turn took from `woke` to `done`. Now and then, the percentage since the last answer.
-    fn add(&mut self, woke: Time, done: Time) -> Option<u32> {
-        self.busy += done.since(woke);
-        let passed = done.since(self.began);
+    /// Now and then, the percentage since the last answer.
+    fn look(&mut self, now: Time) -> Option<u32> {
+        let passed = now.since(self.began);
         if passed < BUSY_INTERVAL {
             return None;
         }
-        let percent = (self.busy.as_micros() * 100 / passed.as_micros().max(1)) as u32;
-        *self = Meter::new(done);
-        Some(percent)
+        let next = Meter::new(now);
+        let worked = next.worked.saturating_sub(self.worked);
+        *self = next;
+        Some((worked.as_micros() * 100 / passed.as_micros().max(1)) as u32)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 /// Raises the soft limit of open files to the hard one. Returns the limit that is in force.
 pub fn raise_file_limit() -> io::Result<u64> {
@@ -29,6 +30,16 @@ pub fn monotonic_micros() -> u64 {
         libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now);
     }
     now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
+}
+
+/// What the calling thread has spent of a processor's time.
+pub fn thread_time() -> Duration {
+    let mut spent = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `spent` is a valid timespec that lives through the call; where the clock does not exist it stays zero.
+    unsafe {
+        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut spent);
+    }
+    Duration::new(spent.tv_sec as u64, spent.tv_nsec as u32)
 }
 
 /// Whether something can be read, or accepted, without waiting. Also true where that cannot be told.

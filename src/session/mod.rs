@@ -573,6 +573,17 @@ impl<S> Session<S> {
     }
 
     /// The client is only being said goodbye to: once its outbox is empty, its socket may be closed.
+    /// It rests between transactions, with nothing in its buffers and nobody who knows where it is: another worker can take it
+    /// over.
+    pub fn may_move(&self) -> bool {
+        let Client { ready, inbound, outbox, .. } = &self.client;
+        let is_idle = matches!(self.state, State::Idle { peeked: 0, .. }) && self.links.is_empty();
+        let is_known = self.listening.is_some() || self.replication().is_some();
+        let holds =
+            inbound.passing != Passing::Nothing || inbound.relay.capacity() > 0 || outbox.chunk_bytes() > 0;
+        is_idle && !is_known && !holds && outbox.is_empty() && !ready.closing
+    }
+
     pub fn is_closing(&self) -> bool {
         matches!(self.state, State::Closing { .. })
     }

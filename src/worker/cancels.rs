@@ -14,6 +14,7 @@ use crate::session::server::{Phase, Readiness, ServerPool};
 use crate::wire::{BackendKey, encode};
 use crate::worker::lines;
 use crate::worker::mail::{Asker, Mail};
+use crate::worker::moves::Whereabouts;
 use crate::worker::servers::Held;
 use crate::worker::{Entry, Line, Worker};
 
@@ -163,16 +164,18 @@ impl<N: Net> Worker<N> {
         }
     }
 
-    /// A client asks to cancel what a session of this worker runs.
-    pub(super) fn on_cancel(&mut self, key: &BackendKey, asker: Asker) {
-        let place = Worker::<N>::place_of(key.pid).map(|(_, place)| place);
-        let token = place.and_then(|place| self.table.token_at(place));
-        let right = match token.and_then(|token| self.table.get(token)) {
+    /// A client asks to cancel what a session runs that began at this worker, or is here.
+    pub(super) fn on_cancel(&mut self, key: BackendKey, asker: Asker) {
+        let is_right = |token| match self.table.get(token) {
             Some(Entry::Session(session)) => bool::from(session.key().secret().ct_eq(&key.secret)),
             _ => false,
         };
-        match token {
-            Some(token) if right => self.cancel_session(token, Some(asker)),
+        match self.whereabouts(key.pid) {
+            Whereabouts::Here(token) if is_right(token) => self.cancel_session(token, Some(asker)),
+            Whereabouts::There(worker) => {
+                self.counters.followed_cancels += 1;
+                self.common.post(worker, Mail::Cancel { key, asker });
+            }
             _ => self.common.post(asker.worker, Mail::Cancelled { token: asker.token }),
         }
     }

@@ -3,17 +3,20 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use crate::admin::{ClientRow, Command, ServerRow};
 use crate::base::address::Origin;
+use crate::base::limits::BUSY_INTERVAL;
 use crate::base::sync::Mutex;
+use crate::base::time::Time;
 use crate::cluster::pool::{Ticket, WorkerId};
 use crate::cluster::shared::Shared;
 use crate::cluster::world::OpenFailure;
 use crate::io::net::{Registrar, Wake};
 use crate::io::transport::Sealer;
+use crate::session::Session;
 use crate::session::cx::{Answer, Ask};
 use crate::session::errors::ClientError;
 use crate::session::server::{Server, ServerPool, ServerWorld};
@@ -31,6 +34,19 @@ pub enum Mail<S> {
     Client {
         socket: S,
         peer: Origin,
+    },
+    /// A session of another worker, which rests between transactions.
+    Session {
+        session: Box<Session<S>>,
+    },
+    /// The session that began at this place has gone on.
+    Moved {
+        place: u32,
+        to: WorkerId,
+    },
+    /// The session that began at this place has ended.
+    Left {
+        place: u32,
     },
     /// A server for a waiter of this worker.
     Grant {
@@ -197,8 +213,33 @@ pub struct Peer<S> {
     pub clients: AtomicUsize,
     /// Notifications on their way to its sessions.
     pub notifications: AtomicUsize,
-    /// Percent of the last moments that it spent working.
-    pub busy: AtomicU32,
+    pub busy: Busy,
+}
+
+impl<S> Peer<S> {
+    pub fn count_clients(&self, change: isize) {
+        if change < 0 {
+            self.clients.fetch_sub(change.unsigned_abs(), Ordering::Relaxed);
+        } else {
+            self.clients.fetch_add(change.unsigned_abs(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Percent of the last moments that a worker spent working, and when it said so: one that sleeps says nothing.
+#[derive(Debug, Default)]
+pub struct Busy(AtomicU64);
+
+impl Busy {
+    pub fn tell(&self, percent: u32, now: Time) {
+        self.0.store(now.as_micros() << 8 | u64::from(percent.min(100)), Ordering::Relaxed);
+    }
+
+    pub fn percent(&self, now: Time) -> u32 {
+        let said = self.0.load(Ordering::Relaxed);
+        let is_old = now.since(Time::from_micros(said >> 8)) > 2 * BUSY_INTERVAL;
+        if is_old { 0 } else { (said & 0xff) as u32 }
+    }
 }
 
 /// What all workers share besides their configuration.

@@ -11,6 +11,7 @@ mod census;
 mod lines;
 mod listeners;
 pub mod mail;
+mod moves;
 mod relief;
 mod servers;
 mod sessions;
@@ -37,6 +38,7 @@ use crate::session::{CancelKey, Session};
 use crate::worker::cancels::CancelCall;
 use crate::worker::census::Census;
 use crate::worker::mail::{Asker, Common, Mail, Order};
+use crate::worker::moves::Moves;
 use crate::worker::servers::Opening;
 use crate::worker::table::Table;
 
@@ -63,6 +65,10 @@ pub(crate) enum Entry<S> {
     Cancel(Box<CancelCall<S>>),
     /// It is being worked on, or on its way to another worker.
     Away,
+    /// A session that began here and is at another worker.
+    Moved {
+        to: WorkerId,
+    },
 }
 
 pub struct Worker<N: Net> {
@@ -92,6 +98,7 @@ pub struct Worker<N: Net> {
     /// Cancel requests for sessions whose statement has not begun: for which session, and which client asked.
     held_cancels: Vec<(u64, Option<Asker>)>,
     censuses: Vec<Census>,
+    moves: Moves,
     /// The session that is being worked on: it ends if that panics.
     current: Option<u64>,
     next_trim: Time,
@@ -114,6 +121,9 @@ pub struct Counters {
     pub turns: u64,
     pub sessions: u64,
     pub handoffs: u64,
+    /// Sessions given to another worker, and cancel requests sent after them.
+    pub moves: u64,
+    pub followed_cancels: u64,
     pub steals: u64,
     /// Events for what is no longer there.
     pub late_events: u64,
@@ -185,6 +195,7 @@ impl<N: Net> Worker<N> {
             canceller: None,
             held_cancels: Vec::new(),
             censuses: Vec::new(),
+            moves: Moves::default(),
             current: None,
             next_trim: Time::NEVER,
             handshakes_left: 0,
@@ -251,6 +262,7 @@ impl<N: Net> Worker<N> {
             self.sessions -= 1;
             self.count_clients(-1);
             self.stop_listening(token);
+            self.forget_birth_of(token);
         }
         for bound in self.table.tokens() {
             if matches!(self.table.get(bound), Some(Entry::Bound { session }) if *session == token) {
@@ -293,6 +305,7 @@ impl<N: Net> Worker<N> {
             Some(Entry::Opening(_)) => "a server to be opened".to_owned(),
             Some(Entry::Cancel(_)) => "a cancel request".to_owned(),
             Some(Entry::Away) => "something on its way".to_owned(),
+            Some(Entry::Moved { to }) => format!("a session at worker {to}"),
             None => "nothing".to_owned(),
         };
         let all = self.table.tokens().into_iter().map(|token| format!("{token:x}: {}", describe(token)));
@@ -317,6 +330,9 @@ impl<N: Net> Worker<N> {
     pub fn on_mail(&mut self, mail: Mail<Line<N>>) {
         match mail {
             Mail::Client { socket, peer } => self.on_client(socket, peer),
+            Mail::Session { session } => self.on_session(session),
+            Mail::Moved { place, to } => self.on_moved(place, to),
+            Mail::Left { place } => self.on_left(place),
             Mail::Grant { ticket, server } => self.deliveries.push_back((ticket, server)),
             Mail::Refused { ticket, failure } => {
                 self.with_session(ticket.session, |session, cx| {
@@ -331,7 +347,7 @@ impl<N: Net> Worker<N> {
             Mail::Close { server } => self.close_parked(server),
             Mail::Resolved { token, result } => self.on_resolved(token, result),
             Mail::Answer { token, answer } => self.on_answer(token, answer),
-            Mail::Cancel { key, asker } => self.on_cancel(&key, asker),
+            Mail::Cancel { key, asker } => self.on_cancel(key, asker),
             Mail::Cancelled { token } => self.with_session(token, |session, cx| session.on_cancelled(cx)),
             Mail::Census { asker } => self.answer_census(asker),
             Mail::Counted { token, clients, servers } => self.on_counted(token, clients, servers),
@@ -379,7 +395,7 @@ impl<N: Net> Worker<N> {
                 return self.enqueue(token);
             }
             Some(Entry::Parked { .. }) => return self.on_parked_event(event),
-            Some(Entry::Opening(_) | Entry::Away) | None => {
+            Some(Entry::Opening(_) | Entry::Away | Entry::Moved { .. }) | None => {
                 self.counters.late_events += 1;
                 return;
             }
@@ -528,11 +544,6 @@ impl<N: Net> Worker<N> {
         }
     }
 
-    /// Says what part of its time this worker works, in percent.
-    pub fn tell_busy(&self, percent: u32) {
-        self.common.peers[usize::from(self.id)].busy.store(percent, Ordering::Relaxed);
-    }
-
     /// Clients of this worker, for tests and metrics.
     pub fn session_count(&self) -> usize {
         self.sessions
@@ -598,12 +609,7 @@ impl<N: Net> Worker<N> {
     }
 
     fn count_clients(&self, change: isize) {
-        let clients = &self.common.peers[usize::from(self.id)].clients;
-        if change < 0 {
-            clients.fetch_sub(change.unsigned_abs(), Ordering::Relaxed);
-        } else {
-            clients.fetch_add(change.unsigned_abs(), Ordering::Relaxed);
-        }
+        self.common.peers[usize::from(self.id)].count_clients(change);
     }
 }
 

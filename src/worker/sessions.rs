@@ -117,6 +117,10 @@ impl<N: Net> Worker<N> {
     /// A session with nothing left to do for now goes back into the table.
     fn put_back(&mut self, token: u64, mut session: Box<Session<Line<N>>>) {
         session.rest(&mut self.cx());
+        session = match self.give_away(token, session) {
+            Some(session) => session,
+            None => return,
+        };
         let bytes_max =
             if session.is_logging_in() { INCOMPLETE_LOGINS_BYTES_MAX } else { INCOMPLETE_FRAMES_BYTES_MAX };
         if self.chunks.out_bytes() > bytes_max && !session.is_closing() {
@@ -363,6 +367,7 @@ impl<N: Net> Worker<N> {
         self.timers.disarm(token, session.armed);
         session.client.socket.close(&mut self.chunks);
         self.table.remove(token);
+        self.forget_birth(session.key().pid);
         self.sessions -= 1;
         self.count_clients(-1);
     }

@@ -34,6 +34,8 @@ pub struct Driver {
     events: VecDeque<Event>,
     left: usize,
     last_grant: Option<Ticket>,
+    /// It says now and then that it works this part of its time, or less.
+    busy_percent: u64,
     /// It does not run before that.
     pub held_until: Time,
     /// How often in a row it has served something and nothing came of it.
@@ -43,7 +45,13 @@ pub struct Driver {
 }
 
 impl Driver {
-    pub fn new(worker: Worker<WorkerNet>, net: &SimNet, poll: PollId, shared: &Shared) -> Driver {
+    pub fn new(
+        worker: Worker<WorkerNet>,
+        net: &SimNet,
+        poll: PollId,
+        shared: &Shared,
+        busy_percent: u64,
+    ) -> Driver {
         Driver {
             worker,
             net: net.clone(),
@@ -54,6 +62,7 @@ impl Driver {
             events: VecDeque::new(),
             left: 0,
             last_grant: None,
+            busy_percent,
             held_until: Time::ZERO,
             idle_serves: 0,
             marks: BTreeMap::new(),
@@ -125,6 +134,9 @@ impl Driver {
             }
             Stage::End => {
                 self.worker.end_turn();
+                if self.busy_percent > 0 && rng.below(16) == 0 {
+                    self.worker.tell_busy(rng.below(self.busy_percent) as u32);
+                }
                 self.stage = Stage::Asleep;
             }
         }

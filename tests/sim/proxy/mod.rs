@@ -14,7 +14,7 @@ mod wire;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pgdog::admin::Command;
@@ -26,7 +26,7 @@ use pgdog::io::transport::Sealer;
 use pgdog::session::errors::ClientError;
 use pgdog::session::server::ServerWorld;
 use pgdog::worker::Worker;
-use pgdog::worker::mail::{Common, Mail, Mailbox, Order, Peer};
+use pgdog::worker::mail::{Busy, Common, Mail, Mailbox, Order, Peer};
 use pgdog::worker::shutdown::Shutdown;
 use pgdog::worker::upkeep::{self, Upkeep, replace_world};
 
@@ -153,7 +153,7 @@ impl Run {
             registrar: Box::new(WorkerRegistrar { net: net.clone(), shared: shared.clone() }) as _,
             clients: AtomicUsize::new(0),
             notifications: AtomicUsize::new(0),
-            busy: AtomicU32::new(0),
+            busy: Busy::default(),
         };
         let config = Arc::new(scene.config(0));
         let common = Arc::new(Common {
@@ -178,7 +178,7 @@ impl Run {
             let worker_rng = Box::new(SeededRng::new(seed ^ (id as u64) << 40 ^ 0x574f));
             let worker =
                 Worker::new(id as u16, worker_net, common.clone(), world.clone(), sealer.clone(), worker_rng);
-            drivers.push(Driver::new(worker, &net, *poll, &shared));
+            drivers.push(Driver::new(worker, &net, *poll, &shared, scene.busy_percent));
         }
         let watches = world.pools().into_iter().map(Watch::new).collect();
         let operator = (!scene.commands.is_empty())
@@ -904,6 +904,8 @@ impl Run {
                 ("no connection listens for a client", counters.refused_listens),
                 ("the connection that listened for a client is lost", counters.lost_listens),
                 ("those who listen are slower than what they listen to", counters.paused_listens),
+                ("a session moves to another worker", counters.moves),
+                ("a cancel request follows a session", counters.followed_cancels),
                 ("a server is taken from another worker", counters.steals),
                 ("a server is granted across workers", counters.handoffs),
             ];

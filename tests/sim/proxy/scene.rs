@@ -56,6 +56,8 @@ pub struct Scene {
     pub think_max: Duration,
     /// Clients listen and notify; for those who share servers one connection listens.
     pub talks: bool,
+    /// Workers say that they are as busy as that, or less, and clients move between them.
+    pub busy_percent: u64,
     /// More on their way to the sessions of a worker make the connection that listens wait.
     pub notifications_max: usize,
     pub deregister_fails: u64,
@@ -181,7 +183,8 @@ impl Scene {
             is_clean,
             is_wild,
             talks,
-            notifications_max: if talk.below(2) == 0 { talk.below(4) as usize } else { 100_000 },
+            busy_percent: if SeededRng::new(seed ^ 0x4d4f_5645).below(2) == 0 { 101 } else { 0 },
+            notifications_max: if talk.below(4) > 0 { talk.below(3) as usize } else { 100_000 },
             auth,
             host: if rng.below(4) == 0 { PG_NAME } else { "10.0.0.1" },
             users,

@@ -16,7 +16,7 @@ const THREADS: u64 = 2;
 pub const SEEDS: u64 = 300;
 
 /// What every sweep of the default size must have met: the race table.
-const MARKS: [&str; 19] = [
+const MARKS: [&str; 21] = [
     "bytes already decrypted when a server moves",
     "a server comes back with ciphertext to send",
     "a late event for nothing",
@@ -36,6 +36,8 @@ const MARKS: [&str; 19] = [
     "no connection listens for a client",
     "the connection that listened for a client is lost",
     "those who listen are slower than what they listen to",
+    "a session moves to another worker",
+    "a cancel request follows a session",
 ];
 
 thread_local! {
