@@ -343,8 +343,7 @@ impl<S> Session<S> {
 
     fn on_ready(&mut self, at: usize, header: Header, cx: &mut Cx<'_, S>) -> Result<(), OutOfSync> {
         let server = &mut self.links[at].server;
-        let byte = server.inbound.body(header).first().copied();
-        let status = byte.and_then(TxStatus::of);
+        let status = TxStatus::of_body(server.inbound.body(header));
         let Outcome::Ready(exchange, status) = server.exchanges.on_reply(b'Z', status)? else {
             return Err(OutOfSync { tag: b'Z', expected: None });
         };

@@ -307,11 +307,11 @@ impl<S> Server<S> {
             // What it changes was thought of when its client went.
             self.on_command_complete(header);
         }
-        let status = if header.tag == b'Z' { self.inbound.body(header).first().copied() } else { None };
+        let status = if header.tag == b'Z' { TxStatus::of_body(self.inbound.body(header)) } else { None };
         self.inbound.skip(header);
         let outcome = match header.tag {
             b'D' | b'd' => self.exchanges.row(header.tag).map(Outcome::Going),
-            tag => self.exchanges.on_reply(tag, status.and_then(TxStatus::of)),
+            tag => self.exchanges.on_reply(tag, status),
         };
         match outcome {
             Ok(Outcome::Ready(_, status)) => {

@@ -155,7 +155,7 @@ impl Login {
             b'K' => self.on_key(body).map(|()| Step::Going).map_err(malformed),
             b'E' => return Step::Failed(OpenFailure::Refused(body.into())),
             b'N' | b'v' => Ok(Step::Going),
-            b'Z' => match (&self.state, body.first().copied().and_then(TxStatus::of)) {
+            b'Z' => match (&self.state, TxStatus::of_body(body)) {
                 (State::Accepted, Some(TxStatus::Idle)) => Ok(Step::Done),
                 _ => Err("ReadyForQuery before the login was complete".to_owned()),
             },

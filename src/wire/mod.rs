@@ -26,6 +26,11 @@ impl TxStatus {
         }
     }
 
+    /// The body of ReadyForQuery: this byte and nothing else.
+    pub fn of_body(body: &[u8]) -> Option<TxStatus> {
+        if let [byte] = body { TxStatus::of(*byte) } else { None }
+    }
+
     pub fn byte(self) -> u8 {
         match self {
             TxStatus::Idle => b'I',
