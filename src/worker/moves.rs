@@ -13,7 +13,7 @@
 //!                 C: the session ends    the birth is told: Left; the place is free
 //! ```
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::base::limits::{BUSY_INTERVAL, MOVE_BUSY_PERCENT_MIN};
 use crate::base::time::Time;
@@ -29,7 +29,7 @@ pub(super) struct Moves {
     /// Where sessions are to go, and how many.
     wanted: Option<(WorkerId, usize)>,
     /// Sessions that began at other workers, by the process ids that their clients know: their tokens.
-    adopted: HashMap<u32, u64>,
+    adopted: BTreeMap<u32, u64>,
 }
 
 impl<N: Net> Worker<N> {

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from harness import wait_until
 from pgwire import build as b
 from pgwire.client import Wire, errors_of, rows_of
 from postgres import Cluster
@@ -802,7 +803,8 @@ def test_a_try_that_failed_keeps_nobody(cluster: Cluster, start) -> None:  # noq
         assert other.value("SELECT pg_try_advisory_lock(31)") == "f"
         holder.ask("SELECT pg_advisory_unlock(31)")
         assert wire.value("SELECT pg_try_advisory_lock(31)") == "t"
-        assert [client["locked"] for client in endpoint.show("CLIENTS")].count("t") == 1
+        # What is left of a transaction is known when the server has been asked.
+        wait_until(lambda: [client["locked"] for client in endpoint.show("CLIENTS")].count("t") == 1, 5, "the client keeps its server")
         wire.ask("SELECT pg_advisory_unlock(31)")
         assert other.value("SELECT pg_try_advisory_lock(31)") == "t"
 

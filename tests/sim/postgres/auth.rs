@@ -42,7 +42,8 @@ pub fn salted(password: &str, salt: &[u8], iterations: u32) -> [u8; 32] {
 
 fn salt_anew(password: &str, salt: &[u8], iterations: u32) -> [u8; 32] {
     let keyed = Hmac::<Sha256>::new_from_slice(password.as_bytes()).expect("HMAC takes keys of any length");
-    let hash = |bytes: &[u8]| -> [u8; 32] { keyed.clone().chain_update(bytes).finalize().into_bytes().into() };
+    let hash =
+        |bytes: &[u8]| -> [u8; 32] { keyed.clone().chain_update(bytes).finalize().into_bytes().into() };
     let mut block = hash(&[salt, &1_u32.to_be_bytes()].concat());
     let mut out = block;
     for _ in 1..iterations {
