@@ -331,11 +331,28 @@ impl<S> Session<S> {
             return Ok(true);
         }
         let place = listening.waiting.iter().position(|other| is_shared && **other == *message);
-        let earlier = listening.waiting.drain(..place.unwrap_or(listening.waiting.len()));
-        earlier.for_each(|message| self.client.outbox.own(|buf| buf.extend_from_slice(&message)));
-        if place.is_some() {
-            listening.waiting.pop_front();
-        } else if is_shared {
+        let behind = match place {
+            Some(place) => {
+                let mut behind = listening.waiting.split_off(place);
+                behind.pop_front();
+                behind
+            }
+            None => VecDeque::new(),
+        };
+        // What has come of this server already by the other way it will tell in its time.
+        let is_told_later = |message: &Arc<[u8]>| {
+            Notification::read(message).is_ok_and(|other| other.pid == link.server.key.pid)
+        };
+        let outbox = &mut self.client.outbox;
+        listening.waiting.retain(|message| {
+            let waits = is_told_later(message);
+            if !waits {
+                outbox.own(|buf| buf.extend_from_slice(message));
+            }
+            waits
+        });
+        listening.waiting.extend(behind);
+        if place.is_none() && is_shared {
             listening.echoes.push_back(notification.hash(is_utf8));
         }
         if !is_own {
