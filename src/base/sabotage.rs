@@ -17,6 +17,8 @@ pub enum Bug {
     IgnoredQuota,
     /// A server goes back with what it listened to for its client.
     KeptListens,
+    /// A cancel request ends where its session began, though that has moved.
+    LostTrail,
     /// What a client's own server has told it comes once more from the connection that listens.
     RepeatedNotification,
 }

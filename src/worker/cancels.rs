@@ -6,6 +6,7 @@ use subtle::ConstantTimeEq;
 
 use crate::base::limits::CANCEL_TIMEOUT;
 use crate::base::outbox::Outbox;
+use crate::base::sabotage::{self, Bug};
 use crate::base::time::Time;
 use crate::config::TlsVerify;
 use crate::io::net::Net;
@@ -172,7 +173,7 @@ impl<N: Net> Worker<N> {
         };
         match self.whereabouts(key.pid) {
             Whereabouts::Here(token) if is_right(token) => self.cancel_session(token, Some(asker)),
-            Whereabouts::There(worker) => {
+            Whereabouts::There(worker) if !sabotage::is_on(Bug::LostTrail) => {
                 self.counters.followed_cancels += 1;
                 self.common.post(worker, Mail::Cancel { key, asker });
             }

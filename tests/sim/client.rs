@@ -134,6 +134,8 @@ struct Stage {
     pause: Duration,
     /// Cancel it this long after sending.
     cancel: Option<Duration>,
+    /// Nothing else ends it: ask again until it has ended.
+    insists: bool,
 }
 
 enum Phase {
@@ -142,6 +144,9 @@ enum Phase {
     Running,
     Leaving,
 }
+
+/// How long it waits before it asks again.
+const INSISTING: Duration = Duration::from_millis(5);
 
 pub struct SimClient {
     pub number: u32,
@@ -162,6 +167,8 @@ pub struct SimClient {
     unit: u32,
     next_send: Time,
     cancel_at: Time,
+    /// It asks for the cancel again and again.
+    insists: bool,
     /// A cancel request is under way.
     cancelling: bool,
     /// A cancel was asked for: 57014 is a right answer.
@@ -206,6 +213,7 @@ impl SimClient {
             unit: 0,
             next_send: Time::ZERO,
             cancel_at: Time::NEVER,
+            insists: false,
             cancelling: false,
             cancelled: false,
             vanish_at,
@@ -308,6 +316,10 @@ impl SimClient {
                 turn.cancel = Some(self.key.clone());
             }
         }
+        self.insists &= !self.expects.is_empty();
+        if self.insists && !self.cancelling && self.cancel_at == Time::NEVER {
+            self.cancel_at = now + INSISTING;
+        }
         match self.phase {
             Phase::Start => {
                 let name = format!("c{}", self.number);
@@ -348,7 +360,7 @@ impl SimClient {
                 continue;
             }
             let Some(stage) = self.stages.front() else { return };
-            if stage.waits && !self.is_answered() {
+            if (stage.waits || self.insists) && !self.is_answered() {
                 return;
             }
             if !stage.pause.is_zero() {
@@ -364,6 +376,7 @@ impl SimClient {
             if let Some(after) = stage.cancel {
                 self.cancel_at = now + after;
                 self.cancelled = true;
+                self.insists = stage.insists;
             }
             if self.vanish_at == Some(self.unit) {
                 let part = self.rng.below(stage.send.len() as u64 + 1) as usize;
@@ -1004,7 +1017,10 @@ impl SimClient {
         }
         let id = self.id();
         let millis = 1 + self.rng.below(20);
-        let text = format!("select pg_sleep({}), '{id}'", millis as f64 / 1000.0);
+        // Through a proxy a request may come before the statement has begun.
+        let insists = self.rng.below(4) == 0;
+        let seconds = if insists { 100_000.0 } else { millis as f64 / 1000.0 };
+        let text = format!("select pg_sleep({seconds}), '{id}'");
         let status = self.model.status;
         if status == b'I' {
             self.model.start();
@@ -1023,6 +1039,7 @@ impl SimClient {
             expects: vec![Expect::Either(usual, cancelled)],
             waits: true,
             cancel,
+            insists,
             ..Stage::default()
         });
     }

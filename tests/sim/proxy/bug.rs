@@ -15,4 +15,6 @@ pub enum SimBug {
     DroppedClose,
     /// The letter that a server has been taken over is lost.
     LostLetter,
+    /// The letter that a session has ended, to where it began, is lost.
+    KeptPlace,
 }

@@ -168,6 +168,7 @@ impl Driver {
                 Some(Mail::Grant { ticket, server })
             }
             Mail::Forget { .. } if self.shared.lock().has(SimBug::LostLetter) => None,
+            Mail::Left { .. } if self.shared.lock().has(SimBug::KeptPlace) => None,
             letter => Some(letter),
         }
     }

@@ -96,3 +96,13 @@ fn a_notification_told_twice() {
 fn a_lost_letter() {
     find("a lost letter", None, Some(SimBug::LostLetter));
 }
+
+#[test]
+fn a_cancel_request_that_does_not_follow() {
+    find("a cancel request that does not follow its session", Some(Bug::LostTrail), None);
+}
+
+#[test]
+fn a_place_that_is_never_free() {
+    find("a place that is never free", None, Some(SimBug::KeptPlace));
+}
