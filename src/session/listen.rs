@@ -331,28 +331,15 @@ impl<S> Session<S> {
             return Ok(true);
         }
         let place = listening.waiting.iter().position(|other| is_shared && **other == *message);
-        let behind = match place {
-            Some(place) => {
-                let mut behind = listening.waiting.split_off(place);
-                behind.pop_front();
-                behind
-            }
-            None => VecDeque::new(),
-        };
-        // What has come of this server already by the other way it will tell in its time.
-        let is_told_later = |message: &Arc<[u8]>| {
-            Notification::read(message).is_ok_and(|other| other.pid == link.server.key.pid)
-        };
-        let outbox = &mut self.client.outbox;
-        listening.waiting.retain(|message| {
-            let waits = is_told_later(message);
-            if !waits {
-                outbox.own(|buf| buf.extend_from_slice(message));
-            }
-            waits
-        });
-        listening.waiting.extend(behind);
-        if place.is_none() && is_shared {
+        // What waits before it is older. Of a channel that is not shared it is not known: what waits may be newer, and be
+        // the client's own, of which this server has yet to tell.
+        let older = if is_shared { place.unwrap_or(listening.waiting.len()) } else { 0 };
+        for message in listening.waiting.drain(..older) {
+            self.client.outbox.own(|buf| buf.extend_from_slice(&message));
+        }
+        if place.is_some() {
+            listening.waiting.pop_front();
+        } else if is_shared {
             listening.echoes.push_back(notification.hash(is_utf8));
         }
         if !is_own {

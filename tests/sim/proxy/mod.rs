@@ -281,6 +281,7 @@ impl Run {
                 },
                 resets: false,
                 tolerant: !self.scene.is_clean || self.scene.shutdown_at.is_some(),
+                misses: (1..1_000).contains(&self.scene.waiting_max),
                 is_cancelled: self.scene.shutdown_at.is_some(),
                 think_max: think,
                 rows_max: 60,
@@ -792,7 +793,9 @@ impl Run {
         };
         let (chunks, own) = (sum(Worker::buffer_bytes), sum(Worker::own_bytes));
         let sessions = sum(Worker::session_count);
-        let servers: usize = self.watches.iter().map(|watch| watch.pool.config.size).sum();
+        // Servers of pools that have gone are still being closed.
+        let configured: usize = self.watches.iter().map(|watch| watch.pool.config.size).sum();
+        let servers = configured.max(sum(Worker::entry_count));
         let budget = Budget::of(self.scene.workers, sessions, servers);
         if chunks > budget.chunks || own > budget.own {
             return Err(format!("{chunks} bytes of buffers and {own} of our own, but {budget:?}"));

@@ -56,6 +56,8 @@ pub struct Scene {
     pub think_max: Duration,
     /// Clients listen and notify; for those who share servers one connection listens.
     pub talks: bool,
+    /// Notifications that wait for a client, if one connection listens for it.
+    pub waiting_max: usize,
     /// Workers say that they are as busy as that, or less, and clients move between them.
     pub busy_percent: u64,
     /// More on their way to the sessions of a worker make the connection that listens wait.
@@ -175,14 +177,16 @@ impl Scene {
         }
         let mut talk = SeededRng::new(seed ^ 0x5441_4c4b);
         let talks = talk.below(4) == 0;
+        let waiting_max = if talks { [0, 1, 5, 1_000][talk.below(4) as usize] } else { 0 };
         if talks {
-            general.push(format!("pub_sub_channel_size = {}", [0, 1, 5, 1_000][talk.below(4) as usize]));
+            general.push(format!("pub_sub_channel_size = {waiting_max}"));
         }
         Scene {
             workers,
             is_clean,
             is_wild,
             talks,
+            waiting_max,
             busy_percent: if SeededRng::new(seed ^ 0x4d4f_5645).below(2) == 0 { 101 } else { 0 },
             notifications_max: if talk.below(4) > 0 { talk.below(3) as usize } else { 100_000 },
             auth,
