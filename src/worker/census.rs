@@ -80,6 +80,9 @@ impl<N: Net> Worker<N> {
         for _ in 0..open {
             self.open(pool.clone(), 1);
         }
+        if open == 0 && pool.config.listens {
+            self.give_up_listening(pool);
+        }
     }
 
     fn reconnect(&mut self, pool: &std::sync::Arc<ServerPool<Line<N>>>) {

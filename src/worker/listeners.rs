@@ -8,6 +8,7 @@ use crate::cluster::pool::Checkout;
 use crate::io::net::Net;
 use crate::session::Session;
 use crate::session::listen::channel_of;
+use crate::session::server::ServerPool;
 use crate::worker::mail::{Mail, Peer};
 use crate::worker::servers::Held;
 use crate::worker::{Line, Worker};
@@ -35,20 +36,23 @@ impl<N: Net> Worker<N> {
                 let checkout = pool.lock().state.checkout(TICKET, self.now);
                 match checkout {
                     Checkout::Wait { open: true } => self.open(pool, 1),
-                    Checkout::Wait { open: false } => {
-                        // Clients come first where a limit over several pools is reached.
-                        let mut shelf = pool.lock();
-                        if shelf.state.starves() {
-                            shelf.state.withdraw(TICKET);
-                            drop(shelf);
-                            self.lose_listening(pool.id);
-                        }
-                        // Else the one before it is still closing.
-                    }
+                    // The one before it may still be closing.
+                    Checkout::Wait { open: false } => self.give_up_listening(&pool),
                     Checkout::Ready(server) => self.begin_to_listen(server),
                     Checkout::Retired => self.lose_listening(pool.id),
                 }
             }
+        }
+    }
+
+    /// Clients come first where a limit over several pools is reached; and those that wait for this connection may be the ones
+    /// that hold all there are.
+    pub(super) fn give_up_listening(&mut self, pool: &ServerPool<Line<N>>) {
+        let mut shelf = pool.lock();
+        if shelf.state.starves() {
+            shelf.state.withdraw(TICKET);
+            drop(shelf);
+            self.lose_listening(pool.id);
         }
     }
 

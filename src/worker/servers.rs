@@ -576,6 +576,8 @@ impl<N: Net> Worker<N> {
         let open = pool.lock().state.closed();
         if open {
             self.open(pool, 1);
+        } else if pool.config.listens {
+            self.give_up_listening(&pool);
         }
         self.relieve();
     }

@@ -1020,8 +1020,8 @@ impl SimClient {
         }
         let id = self.id();
         let millis = 1 + self.rng.below(20);
-        // Through a proxy a request may come before the statement has begun.
-        let insists = self.rng.below(4) == 0;
+        // Through a proxy a request may come before the statement has begun. Who may go keeps no server that long.
+        let insists = self.rng.below(4) == 0 && !self.plan.tolerant && !self.plan.vanishes;
         let seconds = if insists { 100_000.0 } else { millis as f64 / 1000.0 };
         let text = format!("select pg_sleep({seconds}), '{id}'");
         let status = self.model.status;
